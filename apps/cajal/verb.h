@@ -1,0 +1,22 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "cajal/core/registry.h"
+
+namespace cajal {
+
+/// One verb of the command. `setup` declares its options and sets the callback that does the work;
+/// the callback may set `exit_code` (1: a claim or check failed) and throws Error for bad input.
+struct Verb {
+  std::string summary;
+  std::function<void(CLI::App& app, int& exit_code)> setup;
+};
+
+inline Registry<Verb>& verbs() {
+  static Registry<Verb> registry("verb");
+  return registry;
+}
+
+}  // namespace cajal

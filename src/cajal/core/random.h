@@ -1,0 +1,23 @@
+#pragma once
+#include <cstdint>
+
+namespace cajal {
+
+/// Small random generator (xoshiro256**): the same seed gives the same numbers on every machine and
+/// standard library. `stream` makes independent sequences of one seed.
+class Random {
+ public:
+  explicit Random(uint64_t seed, uint64_t stream = 0);
+
+  uint64_t next();
+  double uniform();                // in [0, 1)
+  double normal();                 // mean 0, variance 1
+  uint64_t below(uint64_t count);  // in [0, count), without bias; count > 0
+
+ private:
+  uint64_t state_[4];
+  double spare_ = 0;
+  bool has_spare_ = false;
+};
+
+}  // namespace cajal

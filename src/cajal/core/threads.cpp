@@ -1,0 +1,86 @@
+#include "cajal/core/threads.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace cajal {
+
+int available_processors() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+ThreadPool::ThreadPool(int threads) {
+  if (threads <= 0) threads = available_processors();
+  for (int part = 1; part < threads; ++part) workers_.emplace_back([this, part] { work(part); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  start_.notify_all();
+  for (auto& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(const std::function<void(int)>& part) {
+  if (workers_.empty()) return part(0);
+  {
+    std::lock_guard lock(mutex_);
+    job_ = &part;
+    pending_ = static_cast<int>(workers_.size());
+    failure_ = nullptr;
+    ++generation_;
+  }
+  start_.notify_all();
+  run_part(0);
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [this] { return pending_ == 0; });
+  job_ = nullptr;
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void ThreadPool::parallel_for(int64_t count, int64_t grain,
+                              const std::function<void(int64_t, int64_t)>& body) {
+  const int64_t blocks = (count + grain - 1) / grain, parts = size();
+  if (blocks <= 1 || parts == 1) {
+    if (count > 0) body(0, count);
+    return;
+  }
+  run([&](int part) {
+    const int64_t begin = blocks * part / parts * grain;
+    const int64_t end = std::min(count, blocks * (part + 1) / parts * grain);
+    if (begin < end) body(begin, end);
+  });
+}
+
+void ThreadPool::work(int part) {
+  uint64_t seen = 0;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      start_.wait(lock, [&] { return stop_ || generation_ != seen; });
+      if (stop_) return;
+      seen = generation_;
+    }
+    run_part(part);
+    std::lock_guard lock(mutex_);
+    if (--pending_ == 0) done_.notify_one();
+  }
+}
+
+void ThreadPool::run_part(int part) {
+  try {
+    (*job_)(part);
+  } catch (...) {
+    std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+  }
+}
+
+}  // namespace cajal
