@@ -19,12 +19,6 @@ class FeedForward : public ::testing::Test {
       GatedFeedForwardOptions{.width = kWidth, .neurons = kNeurons, .bias = true}};
 };
 
-std::vector<torch::Tensor> detached_parameters(torch::nn::Module& module) {
-  std::vector<torch::Tensor> out;
-  for (auto& parameter : module.parameters()) out.push_back(parameter.detach());
-  return out;
-}
-
 TEST_F(FeedForward, DenseEqualsTheSumOverItsNeurons) {
   dense->to(torch::kDouble);
   const auto x = torch::randn({2, 3, kWidth}, torch::kDouble);
@@ -51,7 +45,7 @@ TEST_F(FeedForward, GatedEqualsTheSumOverItsNeurons) {
 TEST_F(FeedForward, DenseHasTheGradientOfItsFunction) {
   dense->to(torch::kDouble);
   const auto x = torch::randn({2, kWidth}, torch::kDouble);
-  auto inputs = detached_parameters(*dense);
+  auto inputs = dense->parameters();
   inputs.push_back(x);
   EXPECT_LT(testing::gradient_error([&] { return dense(x); }, inputs), 1e-7);
 }
@@ -59,7 +53,7 @@ TEST_F(FeedForward, DenseHasTheGradientOfItsFunction) {
 TEST_F(FeedForward, GatedHasTheGradientOfItsFunction) {
   gated->to(torch::kDouble);
   const auto x = torch::randn({2, kWidth}, torch::kDouble);
-  auto inputs = detached_parameters(*gated);
+  auto inputs = gated->parameters();
   inputs.push_back(x);
   EXPECT_LT(testing::gradient_error([&] { return gated(x); }, inputs), 1e-7);
 }

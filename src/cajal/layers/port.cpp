@@ -76,20 +76,22 @@ void check(std::string_view layer, const Port& port, const torch::Tensor& tensor
   const bool has_rest = std::find(names.begin(), names.end(), kRest) != names.end();
   const size_t named = names.size() - (has_rest ? 1 : 0);
   if (has_rest ? sizes.size() < named : sizes.size() != named) refuse();
+  auto learned = axes;
   size_t axis = 0;
   for (const auto name : names) {
     if (name == kRest) {
       const auto rest = sizes.slice(axis, sizes.size() - named).vec();
       if (axes.rest && *axes.rest != rest) refuse();
-      axes.rest = rest;
+      learned.rest = rest;
       axis += rest.size();
       continue;
     }
-    const auto size = known_size(name, axes);
+    const auto size = known_size(name, learned);
     if (size && *size != sizes[axis]) refuse();
-    if (!size) axes.sizes.emplace(name, sizes[axis]);
+    if (!size) learned.sizes.emplace(name, sizes[axis]);
     ++axis;
   }
+  axes = std::move(learned);
   if (!port.below.empty()) {
     check_indices(layer, port, tensor, axes);
   } else {
