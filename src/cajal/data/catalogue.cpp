@@ -95,7 +95,7 @@ Dataset cifar10() {
                         {"cifar-10-binary.tar.gz",
                          {},
                          170'052'171,
-                         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9dddda3db29a59bca1dd",
+                         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
                          "c32a1d4ab5d03f1284b67883e8d87530",
                          Unpack::extract})};
   return set;
