@@ -15,9 +15,9 @@ find_package(OpenSSL COMPONENTS Crypto)
 find_package(LibArchive)
 find_package(PNG)
 find_package(fmt REQUIRED)
-find_package(CLI11 REQUIRED)
 
-add_library(cajal_base_dependencies INTERFACE)
+# Imported, so that the installed package makes them again by including this same file.
+add_library(cajal_base_dependencies INTERFACE IMPORTED GLOBAL)
 target_link_libraries(cajal_base_dependencies INTERFACE
   Threads::Threads nlohmann_json::nlohmann_json fmt::fmt ZLIB::ZLIB LibLZMA::LibLZMA
   SQLite::SQLite3 PkgConfig::PCRE2 PkgConfig::HWY PkgConfig::UTF8PROC)
@@ -41,7 +41,7 @@ endif()
 option(CAJAL_TORCH "build everything that needs libtorch" ON)
 if(CAJAL_TORCH)
   find_package(Torch REQUIRED)
-  add_library(cajal_torch_dependencies INTERFACE)
+  add_library(cajal_torch_dependencies INTERFACE IMPORTED GLOBAL)
   target_link_libraries(cajal_torch_dependencies INTERFACE ${TORCH_LIBRARIES})
   target_include_directories(cajal_torch_dependencies SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
   separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
