@@ -113,11 +113,12 @@ fs::path get_dataset(const Dataset& dataset, const DownloadOptions& options,
   Json files = Json::array();
   for (const auto& file : dataset.files) {
     const auto target = unpacked_path(folder, file);
-    if (file.unpack != Unpack::keep && fs::exists(target)) continue;
+    if (file.unpack == Unpack::extract && fs::exists(target)) continue;
     const auto fetched = download(file, folder, options);
-    if (file.unpack == Unpack::decompress) decompress(fetched.path, target);
-    if (file.unpack == Unpack::extract) extract(fetched.path, target);
-    if (file.unpack != Unpack::keep) fs::remove(fetched.path);
+    if (file.unpack == Unpack::extract) {
+      extract(fetched.path, target);
+      fs::remove(fetched.path);
+    }
     files.push_back({{"name", file.name},
                      {"url", fetched.url},
                      {"bytes", fetched.bytes},
