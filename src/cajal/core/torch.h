@@ -33,8 +33,4 @@ std::string shape_text(torch::IntArrayRef sizes);
 torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const torch::Tensor& bias, bool causal, double scale);
 
-/// log(sum(exp(x))) based cross entropy, mean over rows: logits [rows, classes], targets [rows]
-/// i64.
-torch::Tensor cross_entropy(const torch::Tensor& logits, const torch::Tensor& targets);
-
 }  // namespace cajal

@@ -1,0 +1,37 @@
+#pragma once
+#include <vector>
+
+#include "cajal/core/torch.h"
+#include "cajal/models/lm/config.h"
+
+namespace cajal::lm {
+
+/// Keys and values of the tokens so far, one pair a layer; a layer with a window keeps only that
+/// many.
+class KeyValueCache {
+ public:
+  explicit KeyValueCache(const Config& config, int64_t batch = 1);
+
+  int64_t tokens() const { return tokens_; }  // seen so far: the position of the next one
+  int64_t bytes() const;
+
+  // For the model: appends k, v [batch, kv_heads, new, head_width] of layer `layer` and returns all
+  // keys and values to attend to; `first` is the position of the first of them.
+  struct View {
+    torch::Tensor k, v;
+    int64_t first;
+  };
+  View append(int64_t layer, const torch::Tensor& k, const torch::Tensor& v);
+  void advance(int64_t count) { tokens_ += count; }
+
+ private:
+  struct Layer {
+    torch::Tensor k, v;
+    int64_t first = 0, count = 0;
+  };
+  std::vector<Layer> layers_;
+  std::vector<int64_t> window_;
+  int64_t tokens_ = 0;
+};
+
+}  // namespace cajal::lm

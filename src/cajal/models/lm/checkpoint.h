@@ -1,0 +1,25 @@
+#pragma once
+#include <filesystem>
+
+#include "cajal/models/lm/transformer.h"
+
+namespace cajal::lm {
+
+/// Opens a checkpoint folder in Hugging Face layout (config.json, safetensors or pytorch_model.bin)
+/// or one that `cajal split` wrote. Weights stay mapped in the dtype of the file.
+/// Every tensor of the file is used or known to be a buffer; Error names one that is missing, extra
+/// or of the wrong shape ("models/x/model.safetensors: tensor 'a.b' is [160, 60], expected [160,
+/// 64] (intermediate_size x hidden_size of config.json)").
+Transformer load(const std::filesystem::path& folder);
+
+/// A model with fresh fp32 weights as trainable parameters: N(0, deviation), residual outputs
+/// scaled by 1/sqrt(2 layers), norms one, biases zero.
+Transformer initialise(const Config& config, uint64_t seed, double deviation = 0.02);
+
+/// The same weights as trainable fp32 parameters (to go on training a loaded checkpoint).
+void make_trainable(Transformer& model);
+
+/// Writes `folder` in the family's Hugging Face layout: config.json, model.safetensors in `dtype`.
+void save(Transformer& model, const std::filesystem::path& folder, Dtype dtype);
+
+}  // namespace cajal::lm

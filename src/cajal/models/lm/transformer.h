@@ -1,0 +1,83 @@
+#pragma once
+#include <vector>
+
+#include "cajal/core/torch.h"
+#include "cajal/layers/matrix.h"
+#include "cajal/models/lm/cache.h"
+#include "cajal/models/lm/config.h"
+#include "cajal/models/lm/hooks.h"
+
+namespace cajal::lm {
+
+struct Norm {
+  torch::Tensor weight, bias;  // undefined where a family has none
+};
+
+struct Linear {
+  Matrix weight;
+  torch::Tensor bias;  // [outputs] or undefined
+  torch::Tensor forward(const torch::Tensor& x) const;
+};
+
+/// A range of neurons of one FFN that share a storage format. A plain model has one group; a split
+/// model has several, in the order in which their rows are stored.
+struct NeuronGroup {
+  Matrix key, gate;  // rows are neurons: Major::output; gate is empty unless gated
+  Matrix value;      // Major::output as HF stores it, or Major::input with one row a neuron
+  torch::Tensor key_bias, gate_bias;
+  int64_t neurons() const { return key.outputs(); }
+};
+
+struct FeedForward {
+  std::vector<NeuronGroup> groups;
+  torch::Tensor value_bias;
+};
+
+struct Attention {
+  Linear query, key, value;  // views of one matrix where the file fuses them
+  Linear fused;              // instead of the three: GPT-2, GPT-NeoX, Phi-3 (see FusedOrder)
+  Linear output;
+  Norm query_norm, key_norm;
+};
+
+struct Block {
+  Norm norm1, norm1_after, norm2, norm2_after;  // *_after: Gemma 2 and 3
+  Attention attention;
+  FeedForward ffn;
+};
+
+/// How one forward pass is to run.
+struct Pass {
+  KeyValueCache* cache = nullptr;  // appended to; the tokens given follow those it holds
+  Hooks* hooks = nullptr;
+  torch::Tensor mask;            // [batch, tokens], 0 = padding; undefined: none
+  torch::Tensor token_types;     // [batch, tokens]; undefined: zeros
+  int64_t stop_at_layer = -1;    // return the residual stream before this layer
+  bool last_token_only = false;  // logits of the last position alone: [batch, 1, vocabulary]
+};
+
+/// The one transformer under every language and vision family; differences are flags of Config.
+/// Shapes: ids i64 [batch, tokens] or pixels f32 [batch, channels, size, size] ->
+/// logits [batch, tokens, vocabulary] or [batch, classes]; with Head::none the final hidden states.
+/// Throws Error for ids out of range and for more tokens than the context holds.
+/// Source: dossier _language-model.
+class TransformerImpl : public torch::nn::Module {
+ public:
+  explicit TransformerImpl(
+      Config config);  // no weights yet: `checkpoint.h` fills or initialises them
+
+  torch::Tensor forward(const torch::Tensor& input, const Pass& pass = {});
+  // The parts of a pass, for layer-at-a-time work (atlas over models larger than memory):
+  torch::Tensor embed(const torch::Tensor& input, const Pass& pass = {});
+  torch::Tensor block(int64_t layer, const torch::Tensor& residual, const Pass& pass = {});
+  torch::Tensor unembed(const torch::Tensor& residual, const Pass& pass = {});
+
+  /// Lets go of a layer's mapped pages after use.
+  void forget(int64_t layer) const;
+
+  Config config;
+  std::vector<Block> blocks;
+};
+TORCH_MODULE(Transformer);
+
+}  // namespace cajal::lm
