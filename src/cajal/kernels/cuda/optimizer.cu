@@ -6,29 +6,46 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__global__ void gather_kernel(const GradientPiece* pieces, float factor, bool add, float* flat) {
-  const GradientPiece piece = pieces[blockIdx.x];
-  float* to = flat + piece.offset;
+constexpr int kSlots = 96;       // of one launch: they travel as kernel arguments
+constexpr int kSlotPart = 8192;  // elements that one block gathers
+
+struct SlotList {
+  GradientSlot slot[kSlots];
+  int first_block[kSlots + 1];
+};
+
+__global__ void gather_kernel(const __grid_constant__ SlotList list, int count, float factor,
+                              bool add, float* flat) {
+  int low = 0, high = count;  // the slot whose blocks hold this one
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (list.first_block[middle] <= static_cast<int>(blockIdx.x) ? low : high) = middle;
+  }
+  const GradientSlot& slot = list.slot[low];
+  const int64_t begin = static_cast<int64_t>(blockIdx.x - list.first_block[low]) * kSlotPart;
+  const int part =
+      static_cast<int>(slot.count - begin < kSlotPart ? slot.count - begin : kSlotPart);
+  float* to = flat + slot.offset + begin;
   const auto put = [&](int i, float value) {
     to[i] = add ? to[i] + factor * value : factor * value;
   };
-  if (piece.source == nullptr) {
+  if (slot.source == nullptr) {
     if (!add)
-      for (int i = threadIdx.x; i < piece.count; i += kThreads) to[i] = 0;
-  } else if (!piece.is_bf16) {
-    const auto* from = static_cast<const float*>(piece.source);
-    for (int i = threadIdx.x; i < piece.count; i += kThreads) put(i, from[i]);
+      for (int i = threadIdx.x; i < part; i += kThreads) to[i] = 0;
+  } else if (!slot.is_bf16) {
+    const auto* from = static_cast<const float*>(slot.source) + begin;
+    for (int i = threadIdx.x; i < part; i += kThreads) put(i, from[i]);
   } else {
-    const auto* from = static_cast<const bf16*>(piece.source);
+    const auto* from = static_cast<const bf16*>(slot.source) + begin;
     const bool aligned = reinterpret_cast<uintptr_t>(from) % 16 == 0;
-    const int packs = aligned ? piece.count / kPack : 0;
+    const int packs = aligned ? part / kPack : 0;
     for (int pack = threadIdx.x; pack < packs; pack += kThreads) {
       float value[kPack];
       load(from + pack * kPack, value);
 #pragma unroll
       for (int i = 0; i < kPack; ++i) put(pack * kPack + i, value[i]);
     }
-    for (int i = packs * kPack + threadIdx.x; i < piece.count; i += kThreads)
+    for (int i = packs * kPack + threadIdx.x; i < part; i += kThreads)
       put(i, __bfloat162float(from[i]));
   }
 }
@@ -105,11 +122,20 @@ __global__ void adamw_kernel(const Pointers p, int64_t quads, int64_t decayed, c
 
 }  // namespace
 
-void gather_gradients(const GradientPiece* pieces, int count, float factor, bool add, float* flat,
+void gather_gradients(const GradientSlot* slots, int count, float factor, bool add, float* flat,
                       cudaStream_t stream) {
-  if (count == 0) return;
-  gather_kernel<<<count, kThreads, 0, stream>>>(pieces, factor, add, flat);
-  check_launch("gather_gradients");
+  for (int done = 0; done < count; done += kSlots) {
+    const int here = count - done < kSlots ? count - done : kSlots;
+    SlotList list{};
+    for (int i = 0; i < here; ++i) {
+      list.slot[i] = slots[done + i];
+      list.first_block[i + 1] =
+          list.first_block[i] + static_cast<int>(divide_up(slots[done + i].count, kSlotPart));
+    }
+    if (list.first_block[here] == 0) continue;
+    gather_kernel<<<list.first_block[here], kThreads, 0, stream>>>(list, here, factor, add, flat);
+    check_launch("gather_gradients");
+  }
 }
 
 void clip_factor(const float* x, int64_t count, float limit, float* norm_and_factor,

@@ -11,17 +11,16 @@ namespace cajal::cuda {
 
 using bf16 = __nv_bfloat16;
 
-/// A piece of one parameter's gradient and its place in the flat vector.
-struct GradientPiece {
-  const void* source;  // bf16 or fp32; null: no gradient, counts as zero
-  int64_t offset;
-  int32_t count;
-  int32_t is_bf16;
+/// One parameter's gradient and its place in the flat vector.
+struct GradientSlot {
+  const void* source;  // contiguous bf16 or fp32; null: no gradient, counts as zero
+  int64_t offset, count;
+  bool is_bf16;
 };
-constexpr int kPieceElements = 8192;  // at most, of one piece
 
-/// flat[offset ...] = factor * source of every piece, or += with `add`; `pieces` in device memory.
-void gather_gradients(const GradientPiece* pieces, int count, float factor, bool add, float* flat,
+/// flat[offset ...] = factor * source of every slot, or += with `add`. `slots` is host memory and
+/// is read before the call returns.
+void gather_gradients(const GradientSlot* slots, int count, float factor, bool add, float* flat,
                       cudaStream_t stream);
 
 /// norm_and_factor = {‖x‖, min(1, limit / ‖x‖)}; limit 0: factor 1. workspace: kNormBlocks floats.
