@@ -29,7 +29,7 @@ std::vector<std::pair<std::string, torch::Tensor>> vectors(const FlatParameters&
 
 void save_checkpoint(const std::filesystem::path& path, const FlatParameters& parameters,
                      const Optimizer& optimizer, const NamedBuffers& buffers,
-                     const Progress& progress) {
+                     const Standing& standing) {
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
   for (const auto& [name, flat] : vectors(parameters, optimizer)) {
     const auto here = flat.cpu();
@@ -40,13 +40,13 @@ void save_checkpoint(const std::filesystem::path& path, const FlatParameters& pa
     tensors.emplace_back("buffer." + name, buffer.detach().cpu().contiguous());
   for (auto& [name, generator] : generators(parameters.values.device()))
     tensors.emplace_back(name, generator.get_state());
-  Json metadata = {{"format", "cajal-training"}, {"step", std::to_string(progress.step)}};
-  if (progress.best) metadata["best"] = fmt::format("{}", *progress.best);
+  Json metadata = {{"format", "cajal-training"}, {"step", std::to_string(standing.step)}};
+  if (standing.best) metadata["best"] = fmt::format("{}", *standing.best);
   save_tensors(path, tensors, metadata);
 }
 
-train::Progress load_checkpoint(const std::filesystem::path& path, FlatParameters& parameters,
-                                Optimizer& optimizer, const NamedBuffers& buffers) {
+Standing load_checkpoint(const std::filesystem::path& path, FlatParameters& parameters,
+                         Optimizer& optimizer, const NamedBuffers& buffers) {
   const torch::NoGradGuard no_gradient;
   const auto file = TensorFile::open(path);
   const auto text = [&](const char* key) {
@@ -73,14 +73,14 @@ train::Progress load_checkpoint(const std::filesystem::path& path, FlatParameter
           "{}: {} tensors, expected {}: it belongs to another model or optimiser", path.string(),
           file.tensors().size(), expected);
   parameters.show(parameters.values);
-  Progress progress;
+  Standing standing;
   try {
-    progress.step = std::stoll(text("step"));
-    if (!text("best").empty()) progress.best = std::stod(text("best"));
+    standing.step = std::stoll(text("step"));
+    if (!text("best").empty()) standing.best = std::stod(text("best"));
   } catch (const std::exception&) {
     fail("{}: damaged: step '{}', best '{}'", path.string(), text("step"), text("best"));
   }
-  return progress;
+  return standing;
 }
 
 }  // namespace cajal::train

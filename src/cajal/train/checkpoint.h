@@ -8,7 +8,7 @@
 namespace cajal::train {
 
 /// Where a run stands besides its weights.
-struct Progress {
+struct Standing {
   int64_t step = 0;            // steps done; the data follow from it
   std::optional<double> best;  // lowest evaluation loss so far
 };
@@ -20,10 +20,10 @@ using NamedBuffers = std::vector<std::pair<std::string, torch::Tensor>>;
 /// the random generators, and where it stands. Written beside `path`, then renamed.
 void save_checkpoint(const std::filesystem::path& path, const FlatParameters& parameters,
                      const Optimizer& optimizer, const NamedBuffers& buffers,
-                     const Progress& progress);
+                     const Standing& standing);
 
 /// Reads it back. Throws Error naming the file and tensor when the model is another one.
-Progress load_checkpoint(const std::filesystem::path& path, FlatParameters& parameters,
+Standing load_checkpoint(const std::filesystem::path& path, FlatParameters& parameters,
                          Optimizer& optimizer, const NamedBuffers& buffers);
 
 }  // namespace cajal::train

@@ -3,6 +3,7 @@
 #include "cajal/core/error.h"
 
 #ifdef CAJAL_CUDA
+#include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -37,6 +38,10 @@ Graph::Graph(const std::function<void()>& work) : recording_(std::make_unique<Re
 }
 
 void Graph::replay() { recording_->graph.replay(); }
+
+std::string device_name(torch::Device device) {
+  return device.is_cuda() ? at::cuda::getDeviceProperties(device.index())->name : device.str();
+}
 #else
 struct OwnStream::Guard {};
 struct Graph::Recording {};
@@ -44,6 +49,7 @@ OwnStream::OwnStream(torch::Device) {}
 bool Graph::available(torch::Device) { return false; }
 Graph::Graph(const std::function<void()>&) { fail("this build has no CUDA"); }
 void Graph::replay() {}
+std::string device_name(torch::Device device) { return device.str(); }
 #endif
 
 OwnStream::~OwnStream() = default;

@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "cajal/core/torch.h"
 
@@ -41,5 +42,8 @@ class Graph {
 
 /// Waits until the device has done what was queued.
 void wait_for(torch::Device device);
+
+/// "NVIDIA H100 80GB HBM3", or "cpu".
+std::string device_name(torch::Device device);
 
 }  // namespace cajal::train

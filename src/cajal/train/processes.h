@@ -30,8 +30,9 @@ class Processes {
   /// Whether any process says yes.
   bool any(bool here) const;
 
+  struct Group;  // the connection
+
  private:
-  struct Group;
   int rank_ = 0, count_ = 1;
   std::shared_ptr<Group> group_;
 };

@@ -75,7 +75,7 @@ class Run {
   OwnStream stream_;
   FlatParameters parameters_;
   Optimizer optimizer_;
-  Progress progress_;
+  Standing standing_;
   Log log_;
   Result result_;
 
@@ -107,12 +107,12 @@ std::filesystem::path Run::checkpoint(const char* name) const {
 void Run::resume() {
   const auto last = checkpoint("last");
   if (place_.resume && std::filesystem::exists(last))
-    progress_ = load_checkpoint(last, parameters_, optimizer_, task_.buffers);
+    standing_ = load_checkpoint(last, parameters_, optimizer_, task_.buffers);
   processes_.share(parameters_.values);
   parameters_.show(parameters_.values);
   if (place_.folder.empty() || !processes_.writes()) return;
   std::filesystem::create_directories(place_.folder / "checkpoints");
-  log_ = Log(place_.folder / "log.jsonl", progress_.step);
+  log_ = Log(place_.folder / "log.jsonl", standing_.step);
 }
 
 void Run::take_batches(int64_t step) {
@@ -156,8 +156,8 @@ void Run::compute_step() {
 }
 
 void Run::one_step() {
-  take_batches(progress_.step);
-  optimizer_.prepare(progress_.step);
+  take_batches(standing_.step);
+  optimizer_.prepare(standing_.step);
   if (graph_ == nullptr && recordable() && eager_steps_ == kStepsBeforeRecording)
     graph_ = std::make_unique<Graph>([this] { compute_step(); });
   if (graph_ != nullptr) {
@@ -166,7 +166,7 @@ void Run::one_step() {
     compute_step();
     ++eager_steps_;
   }
-  ++progress_.step;
+  ++standing_.step;
   ++since_log_;
 }
 
@@ -179,10 +179,10 @@ void Run::log_step() {
   result_.items_per_second =
       static_cast<double>(since_log_ * task_.items_per_step) / std::max(1e-9, now - timed_from_);
   losses_.zero_();
-  log_.write({{"step", progress_.step},
-              {task_.items, progress_.step * task_.items_per_step},
+  log_.write({{"step", standing_.step},
+              {task_.items, standing_.step * task_.items_per_step},
               {"loss", result_.loss},
-              {"learning_rate", rate_at(options_, progress_.step - 1)},
+              {"learning_rate", rate_at(options_, standing_.step - 1)},
               {"gradient_norm", optimizer_.norm().item<double>()},
               {task_.items + "_per_second", result_.items_per_second},
               {"seconds", now}});
@@ -190,7 +190,7 @@ void Run::log_step() {
   timed_from_ = clock_.seconds();
   require(std::isfinite(result_.loss),
           "the loss is {} at step {}: try a lower learning_rate, more warmup_steps or a clip",
-          result_.loss, progress_.step);
+          result_.loss, standing_.step);
 }
 
 void Run::evaluate() {
@@ -200,53 +200,53 @@ void Run::evaluate() {
   if (average) parameters_.show(optimizer_.average);
   result_.evaluation = task_.evaluate();
   if (average) parameters_.show(parameters_.values);
-  log_.write({{"step", progress_.step},
-              {task_.items, progress_.step * task_.items_per_step},
+  log_.write({{"step", standing_.step},
+              {task_.items, standing_.step * task_.items_per_step},
               {"evaluation", result_.evaluation},
               {"seconds", clock_.seconds()}});
   const double loss = result_.evaluation.value("loss", NAN);
-  if (loss < progress_.best.value_or(INFINITY)) {
-    progress_.best = loss;
+  if (loss < standing_.best.value_or(INFINITY)) {
+    standing_.best = loss;
     save("best");
   }
 }
 
 void Run::save(const char* name) {
   if (place_.folder.empty() || !processes_.writes()) return;
-  save_checkpoint(checkpoint(name), parameters_, optimizer_, task_.buffers, progress_);
+  save_checkpoint(checkpoint(name), parameters_, optimizer_, task_.buffers, standing_);
 }
 
 Result Run::train() {
   resume();
   const StopOnSignal stop_on_signal;
-  cajal::Progress bar(processes_.writes() ? "train" : "", options_.steps * task_.items_per_step,
-                      task_.items);
-  const auto due = [&](int64_t every) { return every > 0 && progress_.step % every == 0; };
+  Progress bar(processes_.writes() ? "train" : "", options_.steps * task_.items_per_step,
+               task_.items);
+  const auto due = [&](int64_t every) { return every > 0 && standing_.step % every == 0; };
   int64_t evaluated = -1;
   timed_from_ = clock_.seconds();
-  while (progress_.step < options_.steps && !result_.stopped) {
+  while (standing_.step < options_.steps && !result_.stopped) {
     one_step();
     result_.stopped = processes_.any(stop_asked != 0);
     if (due(options_.log_every) || result_.stopped) {
       log_step();
       bar.note(fmt::format("loss {:.4f}", result_.loss));
     }
-    bar.set(progress_.step * task_.items_per_step);
+    bar.set(standing_.step * task_.items_per_step);
     const bool evaluation_due = due(options_.evaluate_every), save_due = due(options_.save_every);
     if (evaluation_due || save_due) {
       log_step();
-      if (evaluation_due) evaluate(), evaluated = progress_.step;
+      if (evaluation_due) evaluate(), evaluated = standing_.step;
       if (save_due) save("last");
       timed_from_ = clock_.seconds();
     }
   }
   log_step();
-  if (!result_.stopped && evaluated != progress_.step) evaluate();
+  if (!result_.stopped && evaluated != standing_.step) evaluate();
   save("last");
   wait_for(device_);
   const bool average = optimizer_.average.defined() && options_.weights == Weights::average;
   parameters_.settle(average ? optimizer_.average : parameters_.values);
-  result_.steps = progress_.step;
+  result_.steps = standing_.step;
   return result_;
 }
 
