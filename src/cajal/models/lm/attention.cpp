@@ -43,8 +43,9 @@ torch::Tensor rotate(const torch::Tensor& x, const Shared::Rotation& rotation) {
 torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {
   if (times == 1) return x;
   const auto s = x.sizes();
-  return x.unsqueeze(2).expand({s[0], s[1], times, s[2], s[3]}).reshape(
-      {s[0], s[1] * times, s[2], s[3]});
+  return x.unsqueeze(2)
+      .expand({s[0], s[1], times, s[2], s[3]})
+      .reshape({s[0], s[1] * times, s[2], s[3]});
 }
 
 // Attention with its scores and pattern shown to hooks, or capped.
@@ -117,8 +118,7 @@ namespace {
 
 Shared::Rotation turn(const Rope& rope, int64_t past, int64_t tokens, torch::Device device) {
   if (rope.inverse_frequency.empty()) return {};
-  const bool far =
-      !rope.long_inverse_frequency.empty() && past + tokens > rope.original_context;
+  const bool far = !rope.long_inverse_frequency.empty() && past + tokens > rope.original_context;
   const auto frequency =
       torch::tensor(far ? rope.long_inverse_frequency : rope.inverse_frequency, torch::kDouble)
           .to(torch::kFloat);

@@ -10,8 +10,8 @@ torch::Tensor join(const std::vector<torch::Tensor>& parts) {
 torch::Tensor hooked_norm(const Config& c, const torch::Tensor& x, const Norm& norm,
                           const std::string& name, const Points& at) {
   const auto centred = c.norm == NormKind::layer ? x - x.mean(-1, /*keepdim=*/true) : x;
-  const auto scale = at(name + ".hook_scale",
-                        (centred.square().mean(-1, /*keepdim=*/true) + c.epsilon).sqrt());
+  const auto scale =
+      at(name + ".hook_scale", (centred.square().mean(-1, /*keepdim=*/true) + c.epsilon).sqrt());
   auto y = at(name + ".hook_normalized", centred / scale);
   if (norm.weight.defined())
     y = y * (c.norm == NormKind::rms_one_plus ? norm.weight + 1 : norm.weight);
@@ -48,7 +48,7 @@ torch::Tensor Linear::forward(const torch::Tensor& x) const { return weight.appl
 const torch::Tensor& Stream::settle() {
   if (delta.defined()) {
     residual = residual + delta;
-    delta = {};
+    delta.reset();
   }
   return residual;
 }
@@ -66,8 +66,8 @@ torch::Tensor normalise(const Config& c, Stream& stream, const Norm& norm, const
 
 torch::Tensor feed_forward(const Config& c, const FeedForward& ffn, const torch::Tensor& x,
                            const Points& at) {
-  const bool hooked = at.wants("mlp.hook_pre") || at.wants("mlp.hook_post") ||
-                      at.wants("mlp.hook_pre_linear");
+  const bool hooked =
+      at.wants("mlp.hook_pre") || at.wants("mlp.hook_post") || at.wants("mlp.hook_pre_linear");
   const auto all = hooked ? hooked_neurons(c, ffn, x, at) : torch::Tensor();
   torch::Tensor y;
   int64_t begin = 0;
@@ -97,8 +97,7 @@ void run_pre_norm(int64_t layer, const Block& block, Stream& stream, Shared& sha
   attended = at("hook_attn_out", attended);
   if (!c.parallel_residual) {
     stream.delta = attended;
-    if (at.wants("hook_resid_mid"))
-      stream = {at("hook_resid_mid", stream.settle()), {}};
+    if (at.wants("hook_resid_mid")) stream = {at("hook_resid_mid", stream.settle()), {}};
   }
   if (at.wants("hook_mlp_in")) {
     Stream read{at("hook_mlp_in", stream.settle()), {}};

@@ -32,8 +32,7 @@ void KeyValueCache::make_room(Layer& layer, int64_t extra, const torch::Tensor& 
     sizes[2] = fits ? room : std::max(wanted, int64_t{64});
     auto buffer = fits ? *kept : torch::empty(sizes, like.options());
     if (layer.count > 0)
-      buffer.narrow(2, 0, layer.count).copy_(
-          kept->narrow(2, layer.begin, layer.count).clone());
+      buffer.narrow(2, 0, layer.count).copy_(kept->narrow(2, layer.begin, layer.count).clone());
     *kept = buffer;
   }
   layer.begin = 0;

@@ -26,8 +26,8 @@ class KeyValueCache {
 
  private:
   struct Layer {
-    torch::Tensor k, v;               // [batch, kv_heads, room, head_width]
-    int64_t begin = 0, count = 0;     // the part in use
+    torch::Tensor k, v;            // [batch, kv_heads, room, head_width]
+    int64_t begin = 0, count = 0;  // the part in use
   };
   void make_room(Layer& layer, int64_t extra, const torch::Tensor& like);
 

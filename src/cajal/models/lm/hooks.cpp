@@ -21,8 +21,9 @@ std::string_view owner(std::string_view name) {
 
 std::string_view unaliased(std::string_view name) {
   static constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
-      {"attn", "pattern"}, {"attn_logits", "attn_scores"}, {"key", "k"},
-      {"query", "q"},      {"value", "v"},                 {"mlp", "post"},
+      {"attn", "pattern"}, {"attn_logits", "attn_scores"},
+      {"key", "k"},        {"query", "q"},
+      {"value", "v"},      {"mlp", "post"},
   };
   for (const auto& [alias, full] : kAliases)
     if (name == alias) return full;

@@ -159,10 +159,7 @@ constexpr NameRule kVit[] = {
     {"output.norm", "@layernorm"},
     {"output.pooler", "@pooler.dense"},
     {"output.classes", "classifier"},
-};
-
-constexpr NameRule kDeitDistilled[] = {
-    {"output.classes", "cls_classifier"},
+    {"output.student_classes", "cls_classifier"},
     {"output.distillation_classes", "distillation_classifier"},
 };
 
@@ -269,30 +266,26 @@ std::string ffn_module(const NameMap& map, std::string_view prefix, int64_t laye
   return common.substr(0, common.rfind('.'));
 }
 
-bool is_ignorable(std::string_view name) {
-  // Causal masks and frequencies that old versions wrote, positions 0, 1, 2 ..., copies of tied
-  // weights, and what only pre-training or another head needs.
-  static constexpr std::string_view kPatterns[] = {
-      "*attn.bias",
-      "*attn.masked_bias",
-      "*attention.bias",
-      "*attention.masked_bias",
-      "*rotary_emb.inv_freq",
-      "*embeddings.position_ids",
-      "*embeddings.token_type_ids",
-      "*pooler.dense.weight",
-      "*pooler.dense.bias",
-      "cls.seq_relationship.*",
-      "cls.predictions.*",
-      "lm_head.*",
-      "*embeddings.mask_token",
-      "vision_tower.*",
-      "model.vision_tower.*",
-      "multi_modal_projector.*",
-      "model.multi_modal_projector.*",
+bool is_ignorable(std::string_view name, const Config& c) {
+  const auto any = [&](std::initializer_list<std::string_view> patterns) {
+    return std::any_of(patterns.begin(), patterns.end(),
+                       [&](std::string_view pattern) { return matches(pattern, name); });
   };
-  return std::any_of(std::begin(kPatterns), std::end(kPatterns),
-                     [&](std::string_view pattern) { return matches(pattern, name); });
+  // Causal masks, frequencies and positions 0, 1, 2 ... that old versions wrote.
+  if (any({"*.attn.bias", "*.attn.masked_bias", "*.attention.bias", "*.attention.masked_bias",
+           "*rotary_emb.inv_freq", "*embeddings.position_ids", "*embeddings.token_type_ids",
+           "*embeddings.mask_token"}))
+    return true;
+  // Copies of tied weights.
+  if (c.tied && any({"cls.predictions.decoder.*", "lm_head.decoder.*"})) return true;
+  // Parts that this model does not use: another head's, or the eyes of a multimodal one.
+  const bool vocabulary = c.head == Head::language || c.head == Head::masked;
+  return (!vocabulary && any({"lm_head.*", "embed_out.*", "cls.predictions.*"})) ||
+         (!c.next_sentence && any({"cls.seq_relationship.*"})) ||
+         (!c.pooler && any({"*pooler.dense.*"})) ||
+         (c.head != Head::classes && any({"classifier.*"})) ||
+         any({"vision_tower.*", "model.vision_tower.*", "multi_modal_projector.*",
+              "model.multi_modal_projector.*"});
 }
 
 }  // namespace cajal::lm

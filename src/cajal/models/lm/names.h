@@ -19,8 +19,8 @@ struct NameRule {
 struct NameMap {
   std::span<const NameRule> rules;
   std::vector<std::string_view> prefixes;  // "@": first the one to write, then others met in files
-  bool conv1d = false;          // matrices of blocks are stored [inputs, outputs]
-  bool fused_by_head = false;   // GPT-NeoX's order of fused queries, keys and values
+  bool conv1d = false;                     // matrices of blocks are stored [inputs, outputs]
+  bool fused_by_head = false;              // GPT-NeoX's order of fused queries, keys and values
 };
 
 /// The maps a file of this family may follow: Hugging Face's first, then others (timm).
@@ -41,7 +41,8 @@ std::string_view written_prefix(const NameMap& map, const Config& config);
 /// "model.layers.3.mlp" for Llama, "model.decoder.layers.3" for OPT.
 std::string ffn_module(const NameMap& map, std::string_view prefix, int64_t layer);
 
-/// Tensors that files hold and no model needs: buffers, and parts of heads that are not in use.
-bool is_ignorable(std::string_view stored_name);
+/// Whether a tensor that a file holds and this model has no place for may be passed over: buffers,
+/// copies of tied weights, and parts of heads that are not in use.
+bool is_ignorable(std::string_view stored_name, const Config& config);
 
 }  // namespace cajal::lm

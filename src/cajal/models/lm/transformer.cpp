@@ -114,9 +114,8 @@ torch::Tensor finish(const TransformerImpl& m, Stream stream, const Pass& pass, 
     stream = {last(stream.residual), last(stream.delta)};
   }
   const Config& c = m.config;
-  return answer(m, c.final_norm ? normalise(c, stream, m.output.norm, "ln_final", at)
-                                : stream.settle(),
-                at);
+  return answer(
+      m, c.final_norm ? normalise(c, stream, m.output.norm, "ln_final", at) : stream.settle(), at);
 }
 
 }  // namespace

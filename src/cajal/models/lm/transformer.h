@@ -55,22 +55,22 @@ struct Block {
 
 /// What turns ids or pixels into the residual stream.
 struct Embedding {
-  Matrix tokens;       // [vocabulary, embedding_width]
-  Matrix positions;    // learned: [position_offset + context, width]
-  Matrix token_types;  // BERT
-  Norm norm;           // BERT
-  Linear project;      // OPT: embedding_width -> width
+  Matrix tokens;                                  // [vocabulary, embedding_width]
+  Matrix positions;                               // learned: [position_offset + context, width]
+  Matrix token_types;                             // BERT
+  Norm norm;                                      // BERT
+  Linear project;                                 // OPT: embedding_width -> width
   torch::Tensor class_token, distillation_token;  // [width]
-  Linear patch;        // [channels x patch x patch] -> width
+  Linear patch;                                   // [channels x patch x patch] -> width
 };
 
 /// What turns the residual stream into answers.
 struct Output {
   Norm norm;
-  Linear project;           // OPT: width -> embedding_width
-  Linear transform;         // masked heads: law and norm before the vocabulary
+  Linear project;    // OPT: width -> embedding_width
+  Linear transform;  // masked heads: law and norm before the vocabulary
   Norm transform_norm;
-  Linear vocabulary;        // shares Embedding::tokens where tied
+  Linear vocabulary;  // shares Embedding::tokens where tied
   Linear pooler, classes, distillation_classes, next_sentence;
 };
 
@@ -78,10 +78,10 @@ struct Output {
 struct Pass {
   KeyValueCache* cache = nullptr;  // appended to; the tokens given follow those it holds
   Hooks* hooks = nullptr;
-  torch::Tensor mask;            // [batch, tokens in the cache + tokens], 0 = padding; or undefined
-  torch::Tensor token_types;     // [batch, tokens]; undefined: zeros
-  int64_t stop_at_layer = -1;    // return the residual stream before this layer
-  bool last_token_only = false;  // logits of the last position alone: [batch, 1, vocabulary]
+  torch::Tensor mask = {};  // [batch, tokens in the cache + tokens], 0 = padding; or undefined
+  torch::Tensor token_types = {};  // [batch, tokens]; undefined: zeros
+  int64_t stop_at_layer = -1;      // return the residual stream before this layer
+  bool last_token_only = false;    // logits of the last position alone: [batch, 1, vocabulary]
 };
 
 /// The one transformer under every language and vision family; differences are flags of Config.
