@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kAlignment = 64;  // elements: 128 bytes even in bf16
 
 bool names_a_table(const std::string& name) {
-  for (const char* part : {"embed", "wte", "wpe", "lm_head"})
+  for (const char* part : {"embed", "vocabulary", "wte", "wpe", "lm_head"})
     if (name.find(part) != std::string::npos) return true;
   return false;
 }

@@ -20,7 +20,7 @@ struct Parameter {
 };
 
 /// The module's trainable parameters; role by shape: two axes make a matrix, unless the name says
-/// that it embeds ("embed", "wte", "wpe", "lm_head"), and more than two a table.
+/// that it embeds ("embed", "vocabulary", "wte", "wpe", "lm_head"), and more than two a table.
 std::vector<Parameter> parameters_of(const torch::nn::Module& module);
 
 /// Parameters laid out in one flat fp32 vector, so that clipping, all-reduce and the optimiser each
