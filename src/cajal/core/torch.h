@@ -37,7 +37,8 @@ torch::Device pick_device(const std::string& name = "auto");
 std::string shape_text(torch::IntArrayRef sizes);
 
 /// softmax(q kᵀ · scale + bias) v without keeping the scores where libtorch can do that.
-/// q [batch, heads, queries, d], k and v [batch, heads, keys, d]; `bias` broadcasts to
+/// q [batch, heads, queries, d], k and v [batch, heads or a divisor of it, keys, d], where each of
+/// fewer key heads serves a run of query heads; `bias` broadcasts to
 /// [batch, heads, queries, keys] or is undefined; `causal` lets query i see keys up to i (queries =
 /// keys).
 torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
