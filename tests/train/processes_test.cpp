@@ -1,6 +1,7 @@
 #include "cajal/train/processes.h"
 
 #include <gtest/gtest.h>
+#include <torch/nn.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>

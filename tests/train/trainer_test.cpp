@@ -1,6 +1,8 @@
+#include "cajal/core/tensors.h"
 #include "cajal/train/trainer.h"
 
 #include <gtest/gtest.h>
+#include <torch/nn.h>
 
 #include <csignal>
 
