@@ -1,5 +1,15 @@
 #pragma once
-#include <torch/torch.h>
+// Not <torch/torch.h>: its ready-made modules, optimisers and data loaders double the time that
+// every file takes to compile. A file that uses those includes <torch/nn.h> or <torch/optim.h>
+// itself.
+#include <torch/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/cuda.h>
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+#include <torch/types.h>
+#include <torch/utils.h>
+#include <torch/version.h>
 
 #include <cstdint>
 #include <string>
