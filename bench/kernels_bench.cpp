@@ -16,17 +16,22 @@ using namespace cajal;
 
 constexpr int64_t kWidth = 2048, kNeurons = 8192;
 
-/// One thread a processor, so that a busy neighbour cannot push two threads onto one.
-void pin(ThreadPool& pool) {
-  pool.run([](int part) {
-    cpu_set_t allowed, mine;
-    CPU_ZERO(&mine);
-    ::sched_getaffinity(0, sizeof allowed, &allowed);
-    for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; ++cpu)
-      if (CPU_ISSET(cpu, &allowed) && seen++ == part) CPU_SET(cpu, &mine);
-    if (CPU_COUNT(&mine) > 0) ::sched_setaffinity(0, sizeof mine, &mine);
-  });
-}
+/// While it lives each thread of the pool stays on a processor of its own, so that a busy neighbour
+/// cannot push two of them onto one.
+struct Pinned {
+  explicit Pinned(ThreadPool& pool) {
+    ::sched_getaffinity(0, sizeof before, &before);
+    pool.run([this](int part) {
+      cpu_set_t mine;
+      CPU_ZERO(&mine);
+      for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; ++cpu)
+        if (CPU_ISSET(cpu, &before) && seen++ == part) CPU_SET(cpu, &mine);
+      ::sched_setaffinity(0, sizeof mine, &mine);
+    });
+  }
+  ~Pinned() { ::sched_setaffinity(0, sizeof before, &before); }
+  cpu_set_t before;
+};
 
 /// At least `bytes` of matrices [kNeurons, kWidth], so that the next one is in no cache.
 struct Layers {
@@ -72,11 +77,14 @@ int main(int argc, char** argv) {
     Layers layers(format, size_t{1} << 30);
     for (int threads = 1; threads <= std::min(2, available_processors()); ++threads) {
       ThreadPool pool(threads);
-      pin(pool);
+      const Pinned pinned(pool);
       double limit = 0;
       const auto all = RowSet::range(0, kNeurons), third = RowSet::list(every_third);
       const auto times = time_interleaved(
-          {[&] { limit = std::max(limit, measure_read_bandwidth(pool, size_t{256} << 20, 1)); },
+          {[&] {
+             limit = std::max(limit,
+                              read_bandwidth(pool, {layers.memory.data(), layers.memory.size()}));
+           },
            [&] { dot_rows(layers.next(), all, x.data(), 1, y.data(), pool); },
            [&] { dot_rows(layers.next(), third, x.data(), 1, y.data(), pool); },
            [&] { gather_axpy(layers.next(), third, a.data(), 1, out.data(), pool); }},
