@@ -1,6 +1,7 @@
 #ifdef CAJAL_CUDA
 #include <gtest/gtest.h>
 
+#include "cajal/core/random.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/models/lm/training.h"
 #include "cajal/train/log.h"
@@ -62,11 +63,16 @@ TEST_F(TrainOnCuda, LossAndGradientsOfAWholeModelAgreeWithFp32) {
     EXPECT_NEAR(got.item<double>(), expected.item<double>(), 2e-2);
     expected.backward(), got.backward();
     const auto mine = fused->named_parameters();
+    double error = 0, whole = 0;
     for (const auto& item : plain->named_parameters()) {
-      if (item.key().find("key.bias") != std::string::npos) continue;  // no gradient but noise
-      EXPECT_LT(distance(mine[item.key()].grad(), item.value().grad()), 6e-2)
+      const auto exact = item.value().grad(), rounded = mine[item.key()].grad().cpu();
+      error += (rounded - exact).square().sum().item<double>();
+      whole += exact.square().sum().item<double>();
+      // A parameter whose gradient is a small difference of large sums may be off by more.
+      EXPECT_LT(distance(rounded, exact), 0.2 + 1e-3 / (exact.norm().item<double>() + 1e-9))
           << json.at("model_type") << " " << item.key();
     }
+    EXPECT_LT(std::sqrt(error / whole), 2e-2) << json.at("model_type");
   }
 }
 
