@@ -52,8 +52,31 @@ class RowSet {
 void dot_rows(const RowMatrix& matrix, const RowSet& rows, const float* x, int64_t batch, float* y,
               ThreadPool& threads);
 
-/// y[b] += sum over i of a[b, i] * row rows[i]. Every thread owns a range of columns.
-/// Shapes: a [batch, rows.count()], y [batch, width].
+/// Vectors rounded to integers in blocks of 32, x ~ scale * code, for products with quantised rows.
+/// 8 bits is what ggml does: a step is 1/127 of the block's largest value. 16 bits: 1/32512 of it,
+/// finer than fp16. Kept apart from the product because several matrices read the same x.
+struct RoundedActivations {
+  /// x [batch, width]. Throws Error when width is not a multiple of 32 or bits is not 8 or 16.
+  RoundedActivations(const float* x, int64_t batch, int64_t width, int bits);
+
+  std::vector<float> values() const;  // what the codes stand for [batch, width]
+
+  int64_t batch, width;
+  int bits;
+  int64_t stride;                // width rounded up to 256; what is beyond width is zero
+  std::vector<int8_t> codes[2];  // [batch, stride] each; at 16 bits code = 256 codes[0] + codes[1]
+  std::vector<float> scales;     // [batch, stride / 32]
+  std::vector<float> sums;       // of scale * code over a block [batch, stride / 32]
+};
+
+/// y[b, i] = row rows[i] . x[b] for quantised rows, in integers within a block where the processor
+/// has the instructions (AVX-512 VNNI); y [batch, rows.count()].
+/// Throws Error when the matrix is not quantised or x has another width.
+void dot_rows(const RowMatrix& matrix, const RowSet& rows, const RoundedActivations& x, float* y,
+              ThreadPool& threads);
+
+/// y[b] += sum over i of a[b, i] * row rows[i], added up in an order that depends on the sizes
+/// alone. Shapes: a [batch, rows.count()], y [batch, width].
 void gather_axpy(const RowMatrix& matrix, const RowSet& rows, const float* a, int64_t batch,
                  float* y, ThreadPool& threads);
 
