@@ -10,9 +10,8 @@ namespace cajal::data {
 
 /// What is done with a file once it is here.
 enum class Unpack {
-  keep,        // readers take it as it is, gzip'd or not
-  decompress,  // one .gz or .xz file becomes the file inside
-  extract,     // a .zip, .tar or .tar.gz becomes a folder named like it
+  keep,     // nothing: every reader takes .gz and .xz as they are
+  extract,  // a .zip, .tar or .tar.gz becomes a folder named like it
 };
 
 /// One file of a dataset. An empty sum or a size of 0 means "not known", never "not checked".

@@ -106,24 +106,25 @@ Fetched download(const RemoteFile& file, const fs::path& folder, const DownloadO
 }
 
 fs::path get_dataset(const Dataset& dataset, const DownloadOptions& options,
-                     const std::function<void(const Fetched&)>& done) {
+                     const std::function<void(const RemoteFile&, const Fetched&)>& done) {
   require(!dataset.files.empty(), "{} has no download; put its folder at $CAJAL_DATA/{}",
           dataset.name, dataset.folder);
   const auto folder = cache_folder(dataset);
   Json files = Json::array();
   for (const auto& file : dataset.files) {
     const auto target = unpacked_path(folder, file);
-    if (file.unpack != Unpack::keep && fs::exists(target)) continue;
+    if (file.unpack == Unpack::extract && fs::exists(target)) continue;
     const auto fetched = download(file, folder, options);
-    if (file.unpack == Unpack::decompress) decompress(fetched.path, target);
-    if (file.unpack == Unpack::extract) extract(fetched.path, target);
-    if (file.unpack != Unpack::keep) fs::remove(fetched.path);
+    if (file.unpack == Unpack::extract) {
+      extract(fetched.path, target);
+      fs::remove(fetched.path);
+    }
     files.push_back({{"name", file.name},
                      {"url", fetched.url},
                      {"bytes", fetched.bytes},
                      {"sha256", fetched.sha256},
                      {"verified", fetched.verified}});
-    if (done) done(fetched);
+    if (done) done(file, fetched);
   }
   // Written last: its presence says that everything is here.
   if (!fs::exists(folder / kOriginFile))

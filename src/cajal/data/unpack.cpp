@@ -19,12 +19,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-enum class Content { one_file, many_files };
-
 // An archive being read, and what it may still give.
 class Reader {
  public:
-  Reader(const fs::path& path, Content content, const UnpackLimits& limits)
+  Reader(const fs::path& path, const UnpackLimits& limits)
       : name_(path.string()), archive_(archive_read_new()), files_left_(limits.files) {
     require(archive_ != nullptr, "{}: libarchive could not start", name_);
     std::error_code error;
@@ -34,12 +32,8 @@ class Reader {
 
     archive_read_support_filter_gzip(archive_.get());
     archive_read_support_filter_xz(archive_.get());
-    if (content == Content::one_file) {
-      archive_read_support_format_raw(archive_.get());
-    } else {
-      archive_read_support_format_tar(archive_.get());
-      archive_read_support_format_zip(archive_.get());
-    }
+    archive_read_support_format_tar(archive_.get());
+    archive_read_support_format_zip(archive_.get());
     constexpr size_t kBlock = size_t{1} << 16;
     check(archive_read_open_filename(archive_.get(), path.c_str(), kBlock));
   }
@@ -65,7 +59,6 @@ class Reader {
     }
   }
 
-  bool compressed() const { return archive_filter_count(archive_.get()) > 1; }
   const std::string& name() const { return name_; }
 
  private:
@@ -100,17 +93,8 @@ fs::path inner_path(const Reader& reader, archive_entry* entry) {
 
 }  // namespace
 
-void decompress(const fs::path& archive, const fs::path& target, const UnpackLimits& limits) {
-  Reader reader(archive, Content::one_file, limits);
-  require(reader.next() != nullptr && reader.compressed(), "{}: neither gzip nor xz",
-          reader.name());
-  AtomicFile out(target);
-  reader.copy_data(out);
-  out.commit();
-}
-
 void extract(const fs::path& archive, const fs::path& folder, const UnpackLimits& limits) {
-  Reader reader(archive, Content::many_files, limits);
+  Reader reader(archive, limits);
   AtomicDirectory out(folder);
   bool empty = true;
   while (auto* entry = reader.next()) {
@@ -135,13 +119,9 @@ void extract(const fs::path& archive, const fs::path& folder, const UnpackLimits
 
 #else
 
-void decompress(const fs::path& archive, const fs::path&, const UnpackLimits&) {
+void extract(const fs::path& archive, const fs::path&, const UnpackLimits&) {
   fail("{}: this build has no libarchive, so it cannot unpack; install it and build again",
        archive.string());
-}
-
-void extract(const fs::path& archive, const fs::path& folder, const UnpackLimits& limits) {
-  decompress(archive, folder, limits);
 }
 
 #endif

@@ -12,15 +12,10 @@ struct UnpackLimits {
   int64_t files = 200'000;
 };
 
-/// Writes what is inside a .gz or .xz file to `target`, whole or not at all.
-/// Throws Error on damaged data, data after the end, growth beyond the limits, or when this build
-/// has no libarchive.
-void decompress(const std::filesystem::path& archive, const std::filesystem::path& target,
-                const UnpackLimits& limits = {});
-
 /// Unpacks a .zip, .tar, .tar.gz or .tar.xz into the new folder `folder`, whole or not at all.
 /// Only plain files and folders are taken: throws Error for links, devices, absolute names, names
-/// with "..", a name that comes twice, damaged data, or growth beyond the limits.
+/// with "..", a name that comes twice, damaged data, growth beyond the limits, or when this build
+/// has no libarchive.
 void extract(const std::filesystem::path& archive, const std::filesystem::path& folder,
              const UnpackLimits& limits = {});
 
