@@ -8,8 +8,9 @@
 #include "cajal/kernels/formats/format.h"
 
 /// Products with chosen rows of a stored matrix: the two halves of every feed-forward block that
-/// evaluates only some of its neurons. Both read each listed row once, whatever the batch, and give
-/// bitwise the same result for every number of threads and the same row for every batch.
+/// evaluates only some of its neurons. The vectors of a batch share each row that is read (up to 8
+/// of them). Results are bitwise the same for every number of threads, and dot products for every
+/// batch.
 namespace cajal {
 
 /// A matrix stored row by row; it owns nothing. Row r starts r * stride bytes after `data`.
@@ -53,8 +54,8 @@ void dot_rows(const RowMatrix& matrix, const RowSet& rows, const float* x, int64
               ThreadPool& threads);
 
 /// Vectors rounded to integers in blocks of 32, x ~ scale * code, for products with quantised rows.
-/// 8 bits is what ggml does: a step is 1/127 of the block's largest value. 16 bits: 1/32512 of it,
-/// finer than fp16. Kept apart from the product because several matrices read the same x.
+/// 8 bits is what ggml does: a step is 1/127 of the block's largest value; with 16 it is 1/32512.
+/// Kept apart from the product because several matrices read the same x.
 struct RoundedActivations {
   /// x [batch, width]. Throws Error when width is not a multiple of 32 or bits is not 8 or 16.
   RoundedActivations(const float* x, int64_t batch, int64_t width, int bits);
