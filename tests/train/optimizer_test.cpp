@@ -1,6 +1,7 @@
 #include "cajal/train/optimizer.h"
 
 #include <gtest/gtest.h>
+#include <torch/optim.h>
 
 namespace {
 

@@ -1,8 +1,11 @@
 #include "cajal/train/processes.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
+#include <torch/nn.h>
 #include <spawn.h>
 #include <sys/wait.h>
+#include <torch/nn.h>
 #include <unistd.h>
 
 #include <map>

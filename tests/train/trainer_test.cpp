@@ -1,9 +1,14 @@
+#include "cajal/core/tensors.h"
 #include "cajal/train/trainer.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
+#include <torch/nn.h>
 
 #include <csignal>
+#include <fstream>
 
+#include "cajal/core/tensors.h"
 #include "cajal/train/log.h"
 #include "core/scratch.h"
 

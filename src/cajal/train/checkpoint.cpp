@@ -1,5 +1,7 @@
 #include "cajal/train/checkpoint.h"
 
+#include <ATen/Context.h>
+
 #include "cajal/core/error.h"
 #include "cajal/core/torch_tensors.h"
 #include "cajal/train/graph.h"

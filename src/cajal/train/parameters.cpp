@@ -38,13 +38,14 @@ FlatParameters::FlatParameters(std::vector<Parameter> parameters, torch::Dtype w
            std::lexicographical_compare(a.tensor.sizes().begin(), a.tensor.sizes().end(),
                                         b.tensor.sizes().begin(), b.tensor.sizes().end());
   });
+  const auto device = parameters[0].tensor.device();
   int64_t end = 0;
   for (auto& p : parameters) {
     require(p.tensor.is_leaf() && p.tensor.requires_grad() && p.tensor.is_contiguous() &&
                 p.tensor.scalar_type() == torch::kFloat &&
-                p.tensor.device() == parameters[0].tensor.device(),
+                p.tensor.device() == device,
             "parameter '{}': expected a contiguous fp32 leaf that requires a gradient, on {}",
-            p.name, parameters[0].tensor.device().str());
+            p.name, device.str());
     auto shape = p.tensor.sizes().vec();
     const int64_t count = p.tensor.numel();
     if (p.role == Role::matrix) matrices_end_ = end + count;
@@ -57,7 +58,7 @@ FlatParameters::FlatParameters(std::vector<Parameter> parameters, torch::Dtype w
   decayed_end_ = std::max(matrices_end_, aligned(decayed_end_));
 
   const torch::NoGradGuard no_gradient;
-  const auto options = torch::TensorOptions(slots_[0].parameter.tensor.device());
+  const auto options = torch::TensorOptions(device);
   values = torch::zeros({end}, options.dtype(torch::kFloat));
   gradient = torch::zeros({end}, options.dtype(torch::kFloat));
   for (const auto& slot : slots_) part(values, slot).copy_(slot.parameter.tensor);
