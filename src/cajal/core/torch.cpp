@@ -42,7 +42,7 @@ std::string shape_text(torch::IntArrayRef sizes) {
   return fmt::format("[{}]", fmt::join(sizes.begin(), sizes.end(), ", "));
 }
 
-#if !CAJAL_TORCH_AT_LEAST(2, 1)
+#if !CAJAL_TORCH_AT_LEAST(2, 5)
 namespace {
 
 // Queries of a block whose scores are kept at a time where no gradient needs them.
@@ -66,11 +66,15 @@ torch::Tensor plain_attention(const torch::Tensor& q, const torch::Tensor& k,
 
 torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                         const torch::Tensor& bias, bool causal, double scale) {
-#if CAJAL_TORCH_AT_LEAST(2, 1)
+  const int64_t share = q.size(1) / k.size(1);
+#if CAJAL_TORCH_AT_LEAST(2, 5)
   return at::scaled_dot_product_attention(
       q, k, v, bias.defined() ? c10::optional<torch::Tensor>(bias) : c10::nullopt, 0.0, causal,
-      scale);
+      scale, /*enable_gqa=*/share > 1);
 #else
+  if (share > 1)
+    return attention(q, k.repeat_interleave(share, 1), v.repeat_interleave(share, 1), bias, causal,
+                     scale);
   const int64_t queries = q.size(-2);
   const bool gradient = torch::GradMode::is_enabled() &&
                         (q.requires_grad() || k.requires_grad() || v.requires_grad());

@@ -168,13 +168,14 @@ TokenizerFile read_byte_level(const fs::path& vocab, const fs::path& merges) {
       files.family == "roberta" || files.family == "bart" || files.family == "longformer";
   const bool opt = files.family == "opt";
   const std::string end = roberta || opt ? "</s>" : "<|endoftext|>";
-  std::vector<std::pair<std::string, std::string>> defaults = {
+  const std::vector<std::pair<std::string, std::string>> defaults = {
       {"bos_token", roberta ? "<s>" : end},
       {"eos_token", end},
-      {"unk_token", roberta ? "<unk>" : end}};
-  if (roberta || opt) defaults.emplace_back("pad_token", opt ? "<pad>" : "<pad>");
-  for (const char* key : {"pad_token", "sep_token", "cls_token"}) defaults.emplace_back(key, "");
-  defaults.emplace_back("mask_token", roberta ? "<mask>" : "");
+      {"unk_token", roberta ? "<unk>" : end},
+      {"pad_token", roberta || opt ? "<pad>" : ""},
+      {"sep_token", ""},
+      {"cls_token", ""},
+      {"mask_token", roberta ? "<mask>" : ""}};
   const bool prefix = field(files.config, "add_prefix_space", files.where, false);
   const Json byte_level = {{"type", "ByteLevel"},
                            {"add_prefix_space", prefix},
