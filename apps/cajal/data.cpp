@@ -68,8 +68,9 @@ std::string verdict(const data::RemoteFile& file, const data::Fetched& got) {
 void get(const std::string& name, bool json) {
   const auto& set = data::dataset(name);
   Json files = Json::array();
-  fmt::print(stderr, "{}: {}\nlicence: {}\ncite: {}\n", set.name, set.what, set.licence,
-             set.citation);
+  if (!set.files.empty())
+    fmt::print(stderr, "{}: {}\nlicence: {}\ncite: {}\n", set.name, set.what, set.licence,
+               set.citation);
   const auto report = [&](const data::RemoteFile& file, const data::Fetched& got) {
     fmt::print(stderr, "{}: {}, {} bytes, {}\n", file.name,
                got.url.empty() ? "was here" : "from " + got.url, got.bytes, verdict(file, got));
@@ -79,7 +80,9 @@ void get(const std::string& name, bool json) {
                      {"sha256", got.sha256},
                      {"verified", got.verified}});
   };
-  const auto folder = data::get_dataset(set, {}, report);
+  data::DownloadOptions options;
+  options.notice = [](const std::string& text) { fmt::print(stderr, "{}\n", text); };
+  const auto folder = data::get_dataset(set, options, report);
   if (json) return print_json({{"name", name}, {"folder", folder.string()}, {"files", files}});
   fmt::print("{}\n", folder.string());
 }

@@ -51,7 +51,7 @@ float relative_error(const std::vector<float>& got, const std::vector<float>& ex
 }
 
 std::vector<float> dots(const Matrix& matrix, const RowSet& rows, const std::vector<float>& x,
-                        int threads = 1, decltype(dot_rows)* kernel = dot_rows) {
+                        int threads = 1, decltype(naive::dot_rows)* kernel = dot_rows) {
   const auto batch = static_cast<int64_t>(x.size()) / matrix.view.width;
   std::vector<float> y(batch * rows.count(), NAN);
   ThreadPool pool(threads);
@@ -60,7 +60,7 @@ std::vector<float> dots(const Matrix& matrix, const RowSet& rows, const std::vec
 }
 
 std::vector<float> sums(const Matrix& matrix, const RowSet& rows, const std::vector<float>& a,
-                        int threads = 1, decltype(gather_axpy)* kernel = gather_axpy) {
+                        int threads = 1, decltype(naive::gather_axpy)* kernel = gather_axpy) {
   const auto batch = static_cast<int64_t>(a.size()) / rows.count();
   auto y = normals(batch * matrix.view.width, 3);
   ThreadPool pool(threads);
@@ -78,6 +78,14 @@ void on_every_target(const std::function<void()>& check) {
   hwy::SetSupportedTargetsForTest(0);
 }
 
+std::vector<float> dots(const Matrix& matrix, const RowSet& rows, const RoundedActivations& x,
+                        int threads = 1) {
+  std::vector<float> y(x.batch * rows.count(), NAN);
+  ThreadPool pool(threads);
+  dot_rows(matrix.view, rows, x, y.data(), pool);
+  return y;
+}
+
 const std::vector<int32_t> kSome = {5, 3, 60, 0, 41, 41, 64, 17, 8};
 
 class Rows : public testing::TestWithParam<Format> {
@@ -92,6 +100,23 @@ TEST_P(Rows, DotEqualsTheNaiveFormOnEveryTarget) {
     for (const auto& rows : {RowSet::range(0, 65), RowSet::range(2, 5), RowSet::list(kSome)}) {
       const auto expected = dots(matrix, rows, x, 1, naive::dot_rows);
       on_every_target([&] { EXPECT_LT(relative_error(dots(matrix, rows, x), expected), 1e-5); });
+    }
+  }
+}
+
+TEST_P(Rows, DotOfRoundedActivationsEqualsTheNaiveFormOnEveryTarget) {
+  if (!is_quantised(GetParam())) return;  // refused, see below
+  for (const int64_t width : {int64_t{block_values(GetParam())}, this->width()}) {
+    const Matrix matrix(GetParam(), 65, width, 6);
+    for (const int64_t batch : {1, 2, 3, 7, 11}) {
+      for (const int bits : {8, 16}) {
+        const RoundedActivations x(normals(batch * width, 5).data(), batch, width, bits);
+        for (const auto& rows : {RowSet::range(0, 65), RowSet::range(2, 5), RowSet::list(kSome)}) {
+          const auto expected = dots(matrix, rows, x.values(), 1, naive::dot_rows);
+          on_every_target(
+              [&] { EXPECT_LT(relative_error(dots(matrix, rows, x), expected), 1e-5); });
+        }
+      }
     }
   }
 }
@@ -114,7 +139,21 @@ TEST_P(Rows, AreBitwiseTheSameForEveryNumberOfThreads) {
   for (const int threads : {2, 3, 5}) {
     EXPECT_EQ(dots(matrix, rows, x, threads), dots(matrix, rows, x));
     EXPECT_EQ(sums(matrix, rows, a, threads), sums(matrix, rows, a));
+    if (!is_quantised(GetParam())) continue;
+    const RoundedActivations rounded(x.data(), 3, width(), 8);
+    EXPECT_EQ(dots(matrix, rows, rounded, threads), dots(matrix, rows, rounded));
   }
+}
+
+TEST_P(Rows, AreBitwiseTheSameForEveryNumberOfThreadsWhereASumHasManyChunks) {
+  const int64_t rows = 400;
+  const Matrix matrix(GetParam(), rows, 4 * width());
+  const auto a = normals(rows, 6);
+  const auto one = sums(matrix, RowSet::range(0, rows), a);
+  for (const int threads : {2, 3, 5})
+    EXPECT_EQ(sums(matrix, RowSet::range(0, rows), a, threads), one);
+  EXPECT_LT(relative_error(one, sums(matrix, RowSet::range(0, rows), a, 1, naive::gather_axpy)),
+            1e-5);
 }
 
 TEST_P(Rows, GiveARowTheSameBitsWhateverStandsBesideIt) {
@@ -165,6 +204,42 @@ TEST_P(RaggedRows, OfAnyWidthEqualTheNaiveForm) {
 
 INSTANTIATE_TEST_SUITE_P(All, RaggedRows, testing::Values(Format::f32, Format::f16, Format::bf16),
                          [](const auto& info) { return to_name(info.param); });
+
+TEST(RoundedActivations, AreWithinHalfAStepOfTheirBlockOnEveryTarget) {
+  auto x = normals(2 * 96, 5);
+  std::fill_n(x.begin() + 32, 32, 0.0f);
+  for (const int bits : {8, 16}) {
+    on_every_target([&] {
+      const RoundedActivations rounded(x.data(), 2, 96, bits);
+      const auto values = rounded.values();
+      for (int64_t i = 0; i < 2 * 96; ++i) {
+        const auto block = x.begin() + i / 32 * 32;
+        const float step = largest({block, block + 32}) / (bits == 8 ? 127 : 32512);
+        ASSERT_NEAR(values[i], x[i], 0.5001f * step);
+      }
+      const float sum = std::accumulate(values.begin(), values.begin() + 32, 0.0f);
+      EXPECT_NEAR(rounded.sums[0], sum, 1e-5f);
+    });
+  }
+}
+
+TEST(RoundedActivations, OfInfinitiesAndNansDoNoHarm) {
+  std::vector<float> x(64, 1.0f);
+  x[3] = INFINITY, x[40] = NAN;
+  on_every_target([&] {
+    const RoundedActivations rounded(x.data(), 1, 64, 16);
+    EXPECT_EQ(rounded.values().size(), 64);
+  });
+}
+
+TEST(RoundedActivations, RefuseWhatTheyCannotMultiply) {
+  const std::vector<float> x(64, 1.0f);
+  EXPECT_THROW(RoundedActivations(x.data(), 1, 40, 8), Error);
+  EXPECT_THROW(RoundedActivations(x.data(), 1, 64, 4), Error);
+  const RoundedActivations rounded(x.data(), 1, 64, 8);
+  EXPECT_THROW(dots(Matrix(Format::q8_0, 1, 96), RowSet::range(0, 1), rounded), Error);
+  EXPECT_THROW(dots(Matrix(Format::bf16, 1, 64), RowSet::range(0, 1), rounded), Error);
+}
 
 TEST(RowMatrix, RefusesAStrideShorterThanARow) {
   const uint8_t byte = 0;

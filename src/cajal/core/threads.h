@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -8,8 +9,9 @@
 
 namespace cajal {
 
-/// Worker threads that sleep between jobs. A job is cut into `size()` fixed parts, so which thread
-/// computes what depends only on the thread count.
+/// Worker threads that watch for the next job for a moment and then sleep: jobs that follow each
+/// other closely, as in decoding, start within a microsecond or two. A job is cut into `size()`
+/// fixed parts, so which thread computes what depends only on the thread count.
 class ThreadPool {
  public:
   /// `threads` = 0: one for each processor this process may use.
@@ -36,9 +38,9 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable start_, done_;
   const std::function<void(int)>* job_ = nullptr;
-  uint64_t generation_ = 0;
-  int pending_ = 0;
-  bool stop_ = false;
+  std::atomic<uint64_t> generation_ = 0;
+  std::atomic<int> pending_ = 0;
+  std::atomic<bool> stop_ = false;
   std::exception_ptr failure_;
   std::vector<std::thread> workers_;
 };

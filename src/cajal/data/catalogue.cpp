@@ -90,7 +90,7 @@ Dataset cifar10() {
               "none stated by the authors",
               "Krizhevsky: Learning multiple layers of features from tiny images, 2009",
               "cifar10",
-              "CIFAR-10"};
+              "whole"};
   set.files = {mirrored({"https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"},
                         {"cifar-10-binary.tar.gz",
                          {},
@@ -107,7 +107,7 @@ Dataset wikitext2() {
               "CC BY-SA 3.0",
               "Merity, Xiong, Bradbury, Socher: Pointer sentinel mixture models, arXiv 1609.07843",
               "wikitext2",
-              "WikiText-2 raw"};
+              "whole"};
   set.files = {mirrored({"https://wikitext.smerity.com/",
                          "https://huggingface.co/datasets/ggml-org/ci/resolve/main/"},
                         {"wikitext-2-raw-v1.zip",
@@ -220,7 +220,7 @@ Dataset sentence_polarity() {
               "CC BY 4.0 (as its distributor states)",
               "Pang, Lee: Seeing stars, ACL 2005",
               "sentence-polarity",
-              "sentence polarity v1.0"};
+              "whole"};
   set.files = {
       mirrored({"https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/"},
                {"sentence_polarity.zip", {}, 0, "", "", Unpack::extract})};
@@ -230,7 +230,8 @@ Dataset sentence_polarity() {
 /// A set that has no download: this project's own selection of public files.
 Dataset local(std::string name, std::string what, std::string licence, std::string citation,
               std::string folder) {
-  return {std::move(name), what, std::move(licence), std::move(citation), std::move(folder), what};
+  return {std::move(name),     std::move(what),   std::move(licence),
+          std::move(citation), std::move(folder), "whole"};
 }
 
 std::vector<Dataset> all() {

@@ -49,6 +49,8 @@ std::optional<std::string> fetch_from(const std::string& url, const RemoteFile& 
   for (int attempt = 0; attempt < options.attempts; ++attempt) {
     if (attempt > 0) {
       const double seconds = std::min(60.0, options.backoff * std::exp2(attempt - 1));
+      if (options.notice)
+        options.notice(fmt::format("{}: {}; again in {:.0f} s", url, problem, seconds));
       std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
     }
     const bool resumed = partial.size() > 0;
@@ -89,7 +91,9 @@ Fetched download(const RemoteFile& file, const fs::path& folder, const DownloadO
 
   const auto target = folder / file.name;
   if (auto here = here_already(target, file)) return *here;
-  PartialFile partial(target);
+  PartialFile partial(target, [&] {
+    if (options.notice) options.notice(file.name + ": another process downloads it; waiting");
+  });
   if (auto here = here_already(target, file)) return *here;  // another process was faster
 
   std::string reasons;

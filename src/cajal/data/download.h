@@ -15,6 +15,7 @@ struct DownloadOptions {
   double connect_timeout = 20;            // seconds
   double stall_timeout = 30;              // seconds below 100 bytes/s
   int redirects = 5;
+  std::function<void(const std::string&)> notice = {};  // told of waits and new attempts
 };
 
 /// How a file came here.

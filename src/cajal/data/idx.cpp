@@ -1,7 +1,6 @@
 #include "cajal/data/idx.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "cajal/core/error.h"
 #include "cajal/core/gzip.h"
@@ -50,8 +49,8 @@ Array parse_idx(std::string_view bytes, std::string_view where) {
     out.shape.push_back(int64_t{at(i)} << 24 | at(i + 1) << 16 | at(i + 2) << 8 | at(i + 3));
   const auto data = bytes.substr(header);
   require_filled(out.shape, out.dtype, data.size(), where);
-  out.bytes.resize(data.size());
-  std::memcpy(out.bytes.data(), data.data(), data.size());
+  const auto* first = reinterpret_cast<const std::byte*>(data.data());
+  out.bytes.assign(first, first + data.size());
   swap_bytes(out.bytes, dtype_bytes(out.dtype));  // the file is big-endian
   return out;
 }

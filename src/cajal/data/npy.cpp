@@ -165,12 +165,9 @@ Array parse_npy(std::string_view bytes, std::string_view where) {
   out.shape = *header.shape;
   const auto data = bytes.substr(begin + length);
   require_filled(out.shape, out.dtype, data.size(), where);
-  out.bytes.resize(data.size());
-  if (*header.fortran_order && !data.empty()) {
-    to_row_major(data.data(), out);
-  } else {
-    std::memcpy(out.bytes.data(), data.data(), data.size());
-  }
+  const auto* first = reinterpret_cast<const std::byte*>(data.data());
+  out.bytes.assign(first, first + data.size());
+  if (*header.fortran_order) to_row_major(data.data(), out);
   return out;
 }
 

@@ -21,10 +21,9 @@ fs::path with_suffix(fs::path path, const char* suffix) {
   return path;
 }
 
-void lock(int descriptor, const fs::path& path) {
+void lock(int descriptor, const fs::path& path, const std::function<void()>& waiting) {
   if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return;
-  if (errno == EWOULDBLOCK)
-    fmt::print(stderr, "{}: another process is downloading it; waiting\n", path.string());
+  if (errno == EWOULDBLOCK) waiting();
   while (::flock(descriptor, LOCK_EX) != 0)
     require(errno == EINTR, "{}: cannot be locked: {}", path.string(), reason());
 }
@@ -39,7 +38,7 @@ bool still_at(int descriptor, const fs::path& path) {
 
 }  // namespace
 
-PartialFile::PartialFile(const fs::path& target)
+PartialFile::PartialFile(const fs::path& target, const std::function<void()>& waiting)
     : target_(target),
       path_(with_suffix(target, ".partial")),
       origin_path_(with_suffix(target, ".partial.json")) {
@@ -47,7 +46,7 @@ PartialFile::PartialFile(const fs::path& target)
     descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     require(descriptor_ >= 0, "{}: cannot be written: {}", path_.string(), reason());
     try {
-      lock(descriptor_, path_);
+      lock(descriptor_, path_, waiting);
     } catch (...) {
       ::close(descriptor_);
       throw;

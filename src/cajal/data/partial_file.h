@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -19,8 +20,9 @@ CAJAL_OPTIONS(PartialOrigin, url, etag, last_modified, total)
 /// TARGET.partial: what has come of a file so far, and at the same time the lock on its download.
 class PartialFile {
  public:
-  /// Opens or makes it and waits until no other process holds it. Throws Error naming the file.
-  explicit PartialFile(const std::filesystem::path& target);
+  /// Opens or makes it and waits until no other process holds it; `waiting` is called if it has to.
+  /// Throws Error naming the file.
+  PartialFile(const std::filesystem::path& target, const std::function<void()>& waiting);
   ~PartialFile();  // an empty one is removed
   PartialFile(const PartialFile&) = delete;
   PartialFile& operator=(const PartialFile&) = delete;

@@ -199,6 +199,9 @@ class Request {
     if (!range || range->first != start_ || range->last + 1 != range->total) return false;
     if (origin.total >= 0 && range->total != origin.total) return false;
     if (!origin.etag.empty() && headers_.etag != origin.etag) return false;
+    if (!headers_.last_modified.empty() && !origin.last_modified.empty() &&
+        headers_.last_modified != origin.last_modified)
+      return false;
     total_ = range->total;
     return true;
   }

@@ -252,18 +252,6 @@ HWY_INLINE void WithDecoder(Format format, const Visit& visit) {
   }
 }
 
-/// How far ahead of its reads a stream asks for memory: far enough to hide DRAM, near enough that
-/// the lines are still in L2 when they are wanted. 1 KiB into L2 measured best.
-constexpr size_t kAhead = 1024;
-
-/// Prefetches what a stream that stands at `offset` of a row of `bytes` reads kAhead bytes later;
-/// past the end of the row that is in `next`.
-HWY_INLINE void PrefetchAhead(const uint8_t* row, const uint8_t* next, size_t offset,
-                              size_t bytes) {
-  const size_t at = offset + kAhead;
-  __builtin_prefetch(at < bytes ? row + at : next + (at - bytes), 0, 2);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace cajal
 HWY_AFTER_NAMESPACE();

@@ -1,5 +1,7 @@
 #include "cajal/kernels/rows.h"
 
+#include <vector>
+
 namespace cajal {
 
 RowMatrix row_matrix(Format format, const void* data, int64_t rows, int64_t width,
@@ -11,6 +13,18 @@ RowMatrix row_matrix(Format format, const void* data, int64_t rows, int64_t widt
           "{}: the stride is {} bytes, expected at least {} ({} {})", where, stride, bytes, width,
           to_name(format));
   return {format, data, rows, width, stride ? stride : bytes};
+}
+
+std::vector<float> RoundedActivations::values() const {
+  std::vector<float> out(batch * width);
+  for (int64_t b = 0; b < batch; ++b) {
+    for (int64_t c = 0; c < width; ++c) {
+      const int64_t at = b * stride + c;
+      const int code = bits == 8 ? codes[0][at] : 256 * codes[0][at] + codes[1][at];
+      out[b * width + c] = scales[at / 32] * static_cast<float>(code);
+    }
+  }
+  return out;
 }
 
 namespace naive {

@@ -8,8 +8,9 @@
 #include "cajal/kernels/formats/format.h"
 
 /// Products with chosen rows of a stored matrix: the two halves of every feed-forward block that
-/// evaluates only some of its neurons. Both read each listed row once, whatever the batch, and give
-/// bitwise the same result for every number of threads and the same row for every batch.
+/// evaluates only some of its neurons. The vectors of a batch share each row that is read (up to 8
+/// of them). Results are bitwise the same for every number of threads, and dot products for every
+/// batch.
 namespace cajal {
 
 /// A matrix stored row by row; it owns nothing. Row r starts r * stride bytes after `data`.
@@ -52,8 +53,31 @@ class RowSet {
 void dot_rows(const RowMatrix& matrix, const RowSet& rows, const float* x, int64_t batch, float* y,
               ThreadPool& threads);
 
-/// y[b] += sum over i of a[b, i] * row rows[i]. Every thread owns a range of columns.
-/// Shapes: a [batch, rows.count()], y [batch, width].
+/// Vectors rounded to integers in blocks of 32, x ~ scale * code, for products with quantised rows.
+/// 8 bits is what ggml does: a step is 1/127 of the block's largest value; with 16 it is 1/32512.
+/// Kept apart from the product because several matrices read the same x.
+struct RoundedActivations {
+  /// x [batch, width]. Throws Error when width is not a multiple of 32 or bits is not 8 or 16.
+  RoundedActivations(const float* x, int64_t batch, int64_t width, int bits);
+
+  std::vector<float> values() const;  // what the codes stand for [batch, width]
+
+  int64_t batch, width;
+  int bits;
+  int64_t stride;                // width rounded up to 256; what is beyond width is zero
+  std::vector<int8_t> codes[2];  // [batch, stride] each; at 16 bits code = 256 codes[0] + codes[1]
+  std::vector<float> scales;     // [batch, stride / 32]
+  std::vector<float> sums;       // of scale * code over a block [batch, stride / 32]
+};
+
+/// y[b, i] = row rows[i] . x[b] for quantised rows, in integers within a block where the processor
+/// has the instructions (AVX-512 VNNI); y [batch, rows.count()].
+/// Throws Error when the matrix is not quantised or x has another width.
+void dot_rows(const RowMatrix& matrix, const RowSet& rows, const RoundedActivations& x, float* y,
+              ThreadPool& threads);
+
+/// y[b] += sum over i of a[b, i] * row rows[i], added up in an order that depends on the sizes
+/// alone. Shapes: a [batch, rows.count()], y [batch, width].
 void gather_axpy(const RowMatrix& matrix, const RowSet& rows, const float* a, int64_t batch,
                  float* y, ThreadPool& threads);
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 
 #include "cajal/kernels/rows.h"
 
@@ -10,47 +11,51 @@
 #include <hwy/highway.h>
 
 #include "cajal/kernels/decode-inl.h"
+#include "cajal/kernels/streams-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cajal {
 namespace HWY_NAMESPACE {
 
-/// y[b][column ..] += sum over r of a[b][r] * row[r], for kRows rows read as streams of their own,
-/// over `width` columns that begin with a block.
-template <class Decoder, int kRows, int kBatch>
-HWY_INLINE void AxpyTile(const uint8_t* const (&row)[kRows], const uint8_t* const (&next)[kRows],
-                         const float (&a)[kBatch][kRows], int64_t width,
-                         float* const (&y)[kBatch]) {
-  constexpr size_t values = Decoder::kValues, bytes = Decoder::kBytes, vectors = values / kLanes;
-  constexpr size_t step = std::max<size_t>(1, 128 / bytes);  // blocks between prefetches
-  VF weight[kBatch][kRows];
-  for (int b = 0; b < kBatch; ++b)
-    for (int r = 0; r < kRows; ++r) weight[b][r] = hn::Set(df, a[b][r]);
+/// Adds blocks of any format: y[b][i] += sum over r of a[b][r] * value i of block[r].
+template <class Decoder>
+struct AddDecoded {
+  static constexpr size_t kValues = Decoder::kValues, kBytes = Decoder::kBytes;
 
-  const auto add_block = [&](const uint8_t* const(&block)[kRows],
-                             float* const(&to)[kBatch]) HWY_ATTR {
+  template <int kRows, int kBatch>
+  static HWY_INLINE void Add(const uint8_t* const (&block)[kRows], const float (&a)[kBatch][kRows],
+                             float* const (&y)[kBatch]) {
+    constexpr size_t vectors = kValues / kLanes;
     VF sum[kBatch][vectors];
     for (int b = 0; b < kBatch; ++b)
-      for (size_t v = 0; v < vectors; ++v) sum[b][v] = hn::LoadU(df, to[b] + v * kLanes);
+      for (size_t v = 0; v < vectors; ++v) sum[b][v] = hn::LoadU(df, y[b] + v * kLanes);
     for (int r = 0; r < kRows; ++r)
       Decoder::Decode(block[r], [&](size_t i, VF w) HWY_ATTR {
         for (int b = 0; b < kBatch; ++b)
-          sum[b][i / kLanes] = hn::MulAdd(w, weight[b][r], sum[b][i / kLanes]);
+          sum[b][i / kLanes] = hn::MulAdd(w, hn::Set(df, a[b][r]), sum[b][i / kLanes]);
       });
     for (int b = 0; b < kBatch; ++b)
-      for (size_t v = 0; v < vectors; ++v) hn::StoreU(sum[b][v], df, to[b] + v * kLanes);
-  };
+      for (size_t v = 0; v < vectors; ++v) hn::StoreU(sum[b][v], df, y[b] + v * kLanes);
+  }
+};
+
+/// Adds kRows rows, read as streams of their own, over `width` columns that begin with a block.
+template <class Adder, int kRows, int kBatch>
+HWY_INLINE void AxpyTile(const uint8_t* const (&row)[kRows], const uint8_t* const (&next)[kRows],
+                         const float (&a)[kBatch][kRows], int64_t width,
+                         float* const (&y)[kBatch]) {
+  constexpr size_t values = Adder::kValues, bytes = Adder::kBytes;
+  constexpr size_t step = std::max<size_t>(1, 128 / bytes);  // blocks between prefetches
   const size_t blocks = width / values, size = blocks * bytes;
   const uint8_t* at[kRows];
   float* to[kBatch];
   for (size_t block = 0; block < blocks; ++block) {
     if (block % step == 0)
       for (int r = 0; r < kRows; ++r)
-        for (size_t line = 0; line < step * bytes; line += 64)
-          PrefetchAhead(row[r], next[r], block * bytes + line, size);
+        PrefetchAhead(row[r], next[r], block * bytes, step * bytes, size);
     for (int r = 0; r < kRows; ++r) at[r] = row[r] + block * bytes;
     for (int b = 0; b < kBatch; ++b) to[b] = y[b] + block * values;
-    add_block(at, to);
+    Adder::Add(at, a, to);
   }
   if (const size_t rest = width % values) {  // only formats whose values stand alone
     HWY_ALIGN uint8_t padded[kRows][bytes] = {};
@@ -63,67 +68,140 @@ HWY_INLINE void AxpyTile(const uint8_t* const (&row)[kRows], const uint8_t* cons
       std::copy_n(y[b] + blocks * values, rest, sums[b]);
       to[b] = sums[b];
     }
-    add_block(at, to);
+    Adder::Add(at, a, to);
     for (int b = 0; b < kBatch; ++b) std::copy_n(sums[b], rest, y[b] + blocks * values);
   }
 }
 
-/// The columns [first, first + width) that one thread owns.
+/// Members [begin, end) of a row set, and the columns [first, first + width) of their rows.
 struct AxpyPart {
   const RowMatrix& matrix;
   const RowSet& rows;
-  int64_t first, width;
+  int64_t begin, end, first, width;
 };
 
-template <class Decoder, int kRows, int kBatch>
+template <class Adder, int kRows, int kBatch>
 HWY_INLINE int64_t AxpyRows(const AxpyPart& part, int64_t i, const float* const (&a)[kBatch],
                             float* const (&y)[kBatch]) {
-  const int64_t count = part.rows.count();
-  const int64_t offset = part.first / int64_t{Decoder::kValues} * Decoder::kBytes;
+  const int64_t offset = row_bytes(part.matrix.format, part.first);
   const auto piece = [&](int64_t of) { return part.matrix.row(part.rows[of]) + offset; };
-  for (; i + kRows <= count; i += kRows) {
+  for (; i + kRows <= part.end; i += kRows) {
     const uint8_t *row[kRows], *next[kRows];
     float of[kBatch][kRows];
     for (int r = 0; r < kRows; ++r) {
       row[r] = piece(i + r);
-      next[r] = piece(std::min(i + r + kRows, count - 1));
+      next[r] = piece(std::min(i + r + kRows, part.rows.count() - 1));
       for (int b = 0; b < kBatch; ++b) of[b][r] = a[b][i + r];
     }
-    AxpyTile<Decoder>(row, next, of, part.width, y);
+    AxpyTile<Adder>(row, next, of, part.width, y);
   }
   return i;
 }
 
-template <int kBatch>
-void AxpySome(const AxpyPart& part, const float* a, int64_t batch, float* y) {
-  const float* of[kBatch];
-  float* to[kBatch];
+/// y[b, part.first + i] += the sum of column i; a [batch, rows], y [batch, matrix.width].
+template <class Adder, int kMostBatch>
+HWY_INLINE void AddColumns(const AxpyPart& part, const float* a, int64_t batch, float* y) {
   std::vector<float> unwanted;
-  if (batch < kBatch) unwanted.resize(part.matrix.width);
-  for (int64_t b = 0; b < kBatch; ++b) {
-    of[b] = a + std::min(b, batch - 1) * part.rows.count();
-    to[b] = (b < batch ? y + b * part.matrix.width : unwanted.data()) + part.first;
-  }
-  WithDecoder(part.matrix.format, [&](auto decoder) HWY_ATTR {
-    using Decoder = decltype(decoder);
-    const int64_t done = AxpyRows<Decoder, 4>(part, 0, of, to);
-    AxpyRows<Decoder, 1>(part, done, of, to);
+  ForBatches<kMostBatch>(batch, [&](auto size, int64_t first, int64_t count) HWY_ATTR {
+    constexpr int kBatch = size;
+    const float* of[kBatch];
+    float* to[kBatch];
+    if (count < kBatch) unwanted.resize(part.width);
+    for (int64_t b = 0; b < kBatch; ++b) {  // what is left over repeats the last vector
+      of[b] = a + (first + std::min(b, count - 1)) * part.rows.count();
+      to[b] = b < count ? y + (first + b) * part.matrix.width + part.first : unwanted.data();
+    }
+    const int64_t done = AxpyRows<Adder, StreamsFor(kBatch)>(part, part.begin, of, to);
+    AxpyRows<Adder, 1>(part, done, of, to);
   });
 }
 
-void AxpyColumns(const RowMatrix& matrix, const RowSet& rows, int64_t begin, int64_t end,
-                 const float* a, int64_t batch, float* y) {
-  const AxpyPart part{matrix, rows, begin, end - begin};
-  for (int64_t b = 0; b < batch; b += 4) {
-    const int64_t left = batch - b;
-    const float* of = a + b * rows.count();
-    float* to = y + b * matrix.width;
-    if (left == 1) {
-      AxpySome<1>(part, of, 1, to);
-    } else if (left == 2) {
-      AxpySome<2>(part, of, 2, to);
-    } else {
-      AxpySome<4>(part, of, std::min<int64_t>(left, 4), to);
+/// The column, in a group of 128, of the sum that AddWideQ4_0 keeps at place i.
+constexpr int64_t WideColumn(int64_t i) {
+  const int64_t v = i / 16, lane = i % 16;
+  return lane / 4 * 32 + v % 2 * 16 + lane % 4 * 4 + v / 2;
+}
+
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+
+/// Adds four blocks of q4_0 with a table of the sixteen values: lane l of the 64 bytes of nibbles
+/// holds eight of them, shifted down in turn. Lane l of sum v is that of column
+/// WideColumn(16 v + l).
+struct AddWideQ4_0 {
+  static constexpr size_t kValues = 128, kBytes = 72;
+
+  template <int kRows, int kBatch>
+  static HWY_INLINE void Add(const uint8_t* const (&block)[kRows], const float (&a)[kBatch][kRows],
+                             float* const (&y)[kBatch]) {
+    const __m512 table = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
+    const __m512i words =
+        _mm512_set_epi64(0, 0, 0, 0, 0x001b001b001b001b, 0x0012001200120012, 0x0009000900090009, 0);
+    __m512 sum[kBatch][8];
+    for (int b = 0; b < kBatch; ++b)
+      for (int v = 0; v < 8; ++v) sum[b][v] = _mm512_loadu_ps(y[b] + 16 * v);
+    for (int r = 0; r < kRows; ++r) {
+      const auto quarter = [&](int k) HWY_ATTR {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(block[r] + 18 * k + 2));
+      };
+      __m512i nibbles = _mm512_castsi128_si512(quarter(0));
+      nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0x00f0, quarter(1));
+      nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0x0f00, quarter(2));
+      nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0xf000, quarter(3));
+      const __m512 scale = _mm512_cvtph_ps(
+          _mm512_castsi512_si256(_mm512_permutexvar_epi16(words, _mm512_loadu_si512(block[r]))));
+      __m512 weight[kBatch];
+      for (int b = 0; b < kBatch; ++b) weight[b] = _mm512_mul_ps(scale, _mm512_set1_ps(a[b][r]));
+      for (int v = 0; v < 8; ++v) {
+        // Only the low four bits of a lane choose from the table.
+        const __m512 value = _mm512_permutexvar_ps(_mm512_srli_epi32(nibbles, 4 * v), table);
+        for (int b = 0; b < kBatch; ++b) sum[b][v] = _mm512_fmadd_ps(value, weight[b], sum[b][v]);
+      }
+    }
+    for (int b = 0; b < kBatch; ++b)
+      for (int v = 0; v < 8; ++v) _mm512_storeu_ps(y[b] + 16 * v, sum[b][v]);
+  }
+};
+
+using AddWide = AddWideQ4_0;
+constexpr bool kHasWide = true;
+#else
+using AddWide = AddDecoded<DecodeSymmetric32<false> >;
+constexpr bool kHasWide = false;
+#endif
+
+/// How many columns have their sums in the order of AddWideQ4_0.
+HWY_INLINE int64_t WideColumns(const RowMatrix& matrix) {
+  return kHasWide && matrix.format == Format::q4_0 ? matrix.width / 128 * 128 : 0;
+}
+
+/// sums [batch, width] = the sum over members [begin, end), in the order in which it is computed.
+void AxpyChunk(const RowMatrix& matrix, const RowSet& rows, int64_t begin, int64_t end,
+               const float* a, int64_t batch, float* sums) {
+  std::fill_n(sums, batch * matrix.width, 0.0f);
+  const int64_t wide = WideColumns(matrix);
+  if (wide > 0) AddColumns<AddWide, 2>({matrix, rows, begin, end, 0, wide}, a, batch, sums);
+  if (wide == matrix.width) return;
+  WithDecoder(matrix.format, [&](auto decoder) HWY_ATTR {
+    AddColumns<AddDecoded<decltype(decoder)>, 8>(
+        {matrix, rows, begin, end, wide, matrix.width - wide}, a, batch, sums);
+  });
+}
+
+/// y[b, c] += the sum over chunks of sums[chunk, b, c] for columns c in [begin, end), which are
+/// whole groups of 128 or end the row.
+void AxpyFinish(const RowMatrix& matrix, const float* sums, int64_t chunks, int64_t batch,
+                int64_t begin, int64_t end, float* y) {
+  const int64_t wide = WideColumns(matrix);
+  for (int64_t b = 0; b < batch; ++b) {
+    for (int64_t c = begin; c < end; c += 128) {
+      const int64_t count = std::min<int64_t>(128, end - c);
+      float total[128] = {};
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const float* of = sums + (chunk * batch + b) * matrix.width + c;
+        for (int64_t i = 0; i < count; ++i) total[i] += of[i];
+      }
+      float* const to = y + b * matrix.width + c;
+      for (int64_t i = 0; i < count; ++i) to[c < wide ? WideColumn(i) : i] += total[i];
     }
   }
 }
@@ -135,13 +213,34 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace cajal {
 
-HWY_EXPORT(AxpyColumns);
+HWY_EXPORT(AxpyChunk);
+HWY_EXPORT(AxpyFinish);
+
+namespace {
+
+/// Into how many chunks of rows a sum is cut. It depends on the work alone, so that the order of
+/// additions is that of any thread count; a multiple of 4, so that two or four threads get alike.
+int64_t chunks_of(const RowMatrix& matrix, int64_t count) {
+  constexpr int64_t chunk_bytes = 64 << 10, most = 32;
+  const int64_t bytes = count * row_bytes(matrix.format, matrix.width);
+  if (bytes <= chunk_bytes) return 1;
+  return std::min(most, (bytes / chunk_bytes + 3) / 4 * 4);
+}
+
+}  // namespace
 
 void gather_axpy(const RowMatrix& matrix, const RowSet& rows, const float* a, int64_t batch,
                  float* y, ThreadPool& threads) {
-  const int64_t grain = std::max(32, block_values(matrix.format));
-  threads.parallel_for(matrix.width, grain, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(AxpyColumns)(matrix, rows, begin, end, a, batch, y);
+  if (rows.count() == 0) return;
+  const int64_t chunks = chunks_of(matrix, rows.count());
+  const auto sums = std::make_unique_for_overwrite<float[]>(chunks * batch * matrix.width);
+  threads.parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk) HWY_DYNAMIC_DISPATCH(AxpyChunk)
+    (matrix, rows, rows.count() * chunk / chunks, rows.count() * (chunk + 1) / chunks, a, batch,
+     sums.get() + chunk * batch * matrix.width);
+  });
+  threads.parallel_for(matrix.width, 128, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(AxpyFinish)(matrix, sums.get(), chunks, batch, begin, end, y);
   });
 }
 

@@ -10,17 +10,11 @@
 #include <hwy/highway.h>
 
 #include "cajal/kernels/decode-inl.h"
+#include "cajal/kernels/streams-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cajal {
 namespace HWY_NAMESPACE {
-
-/// The part of a product that one thread computes: y[b][i] for i in [begin, end) of the row set.
-struct DotPart {
-  const RowMatrix& matrix;
-  const RowSet& rows;
-  int64_t begin, end;
-};
 
 /// kRows rows at once, each read as a stream of its own, against kBatch vectors.
 template <class Decoder, int kRows, int kBatch>
@@ -43,8 +37,7 @@ HWY_INLINE void DotTile(const uint8_t* const (&row)[kRows], const uint8_t* const
   size_t block = 0;
   for (; block + step <= blocks; block += step) {
     for (int r = 0; r < kRows; ++r)
-      for (size_t line = 0; line < step * bytes; line += 64)
-        PrefetchAhead(row[r], next[r], block * bytes + line, row_size);
+      PrefetchAhead(row[r], next[r], block * bytes, step * bytes, row_size);
     for (size_t k = block; k < block + step; ++k)
       for (int r = 0; r < kRows; ++r) add_block(r, row[r] + k * bytes, k * values);
   }
@@ -61,65 +54,24 @@ HWY_INLINE void DotTile(const uint8_t* const (&row)[kRows], const uint8_t* const
     for (int b = 0; b < kBatch; ++b) out[r][b] = hn::GetLane(hn::SumOfLanes(df, sum[r][b]));
 }
 
-template <class Decoder, int kRows, int kBatch>
-HWY_INLINE void DotRows(const DotPart& part, int64_t first, int64_t count,
-                        const float* const (&x)[kBatch], float* const (&y)[kBatch]) {
-  const int64_t size = row_bytes(part.matrix.format, part.matrix.width);
-  for (int64_t k = 0; k < count; ++k) {
-    const uint8_t *row[kRows], *next[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t i = first + r * count + k;
-      row[r] = part.matrix.row(part.rows[i]);
-      next[r] = k + 1 < count ? part.matrix.row(part.rows[i + 1]) : row[r] + size;
-    }
-    float out[kRows][kBatch];
-    DotTile<Decoder>(row, next, part.matrix.width, x, out);
-    for (int r = 0; r < kRows; ++r)
-      for (int b = 0; b < kBatch; ++b) y[b][first + r * count + k] = out[r][b];
-  }
-}
-
-/// As many streams as registers allow: four are needed to reach the memory's full rate.
-template <int kBatch>
-void DotBatch(const DotPart& part, const float* const (&x)[kBatch], float* const (&y)[kBatch]) {
-  constexpr int kStreams = kBatch <= 2 ? 4 : kBatch <= 4 ? 2 : 1;
-  WithDecoder(part.matrix.format, [&](auto decoder) HWY_ATTR {
-    using Decoder = decltype(decoder);
-    const int64_t each = (part.end - part.begin) / kStreams, done = part.begin + each * kStreams;
-    DotRows<Decoder, kStreams>(part, part.begin, each, x, y);
-    DotRows<Decoder, 1>(part, done, part.end - done, x, y);
-  });
-}
-
-template <int kBatch>
-void DotSome(const DotPart& part, const float* x, int64_t x_stride, int64_t batch, float* y) {
-  const float* of[kBatch];
-  float* to[kBatch];
-  for (int64_t b = 0; b < kBatch; ++b) {  // what is left over repeats the last vector
-    of[b] = x + std::min(b, batch - 1) * x_stride;
-    to[b] = y + std::min(b, batch - 1) * part.rows.count();
-  }
-  DotBatch<kBatch>(part, of, to);
-}
-
-/// `x` may be read up to the next multiple of 32 values of a row.
+/// `x` is readable up to the next multiple of 32 values.
 void DotRange(const RowMatrix& matrix, const RowSet& rows, int64_t begin, int64_t end,
               const float* x, int64_t x_stride, int64_t batch, float* y) {
-  const DotPart part{matrix, rows, begin, end};
-  for (int64_t b = 0; b < batch; b += 8) {
-    const int64_t left = batch - b;
-    const float* of = x + b * x_stride;
-    float* to = y + b * rows.count();
-    if (left == 1) {
-      DotSome<1>(part, of, x_stride, 1, to);
-    } else if (left == 2) {
-      DotSome<2>(part, of, x_stride, 2, to);
-    } else if (left <= 4) {
-      DotSome<4>(part, of, x_stride, left, to);
-    } else {
-      DotSome<8>(part, of, x_stride, std::min<int64_t>(left, 8), to);
-    }
-  }
+  const RowPart part{matrix, rows, begin, end};
+  ForBatches(batch, [&](auto size, int64_t first, int64_t count) HWY_ATTR {
+    constexpr int kBatch = size, kRows = StreamsFor(kBatch);
+    const float* of[kBatch];  // what is left over repeats the last vector
+    for (int64_t b = 0; b < kBatch; ++b) of[b] = x + (first + std::min(b, count - 1)) * x_stride;
+    WithDecoder(matrix.format, [&](auto decoder) HWY_ATTR {
+      part.ForStreams<kRows>([&](const auto& i, const auto& row, const auto& next) HWY_ATTR {
+        constexpr int kStreams = std::extent_v<std::remove_reference_t<decltype(i)>>;
+        float out[kStreams][kBatch];
+        DotTile<decltype(decoder)>(row, next, matrix.width, of, out);
+        for (int r = 0; r < kStreams; ++r)
+          for (int64_t b = 0; b < count; ++b) y[(first + b) * rows.count() + i[r]] = out[r][b];
+      });
+    });
+  });
 }
 
 }  // namespace HWY_NAMESPACE

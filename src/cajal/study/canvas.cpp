@@ -13,10 +13,6 @@ constexpr const char* kColours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                     "#E69F00", "#56B4E9", "#8C8C8C"};
 constexpr std::string_view kGrid = "stroke='#808080' stroke-opacity='.25'";
 
-double slot_width(const Canvas& canvas, size_t slots) {
-  return canvas.width() / static_cast<double>(std::max<size_t>(slots, 1));
-}
-
 }  // namespace
 
 const char* colour_of(size_t series) { return kColours[series % std::size(kColours)]; }
@@ -60,8 +56,9 @@ void legend(Canvas& canvas, const std::vector<std::string>& names) {
   for (size_t i = 0; i < names.size(); ++i) {
     const double width = 30 + text_width(names[i]) + 14;
     if (x + width > kWidth - 10 && x > canvas.left) x = canvas.left, y += 17;
-    canvas.put("<rect x='{:.1f}' y='{:.1f}' width='22' height='{}' rx='1' fill='{}'/>\n", x, y - 6,
-               repeats_colour(i) ? 2 : 4, colour_of(i));
+    canvas.line(x, y - 4, x + 22, y - 4,
+                fmt::format("stroke='{}' stroke-width='4'{}", colour_of(i),
+                            repeats_colour(i) ? " stroke-dasharray='6 3'" : ""));
     canvas.text(x + 28, y, names[i], "start");
     x += width;
   }
@@ -104,12 +101,23 @@ void frame(Canvas& canvas) {
       canvas.left, canvas.top, canvas.right - canvas.left, canvas.bottom - canvas.top);
 }
 
+double slot_width(const Canvas& canvas, size_t slots) {
+  return canvas.width() / static_cast<double>(std::max<size_t>(slots, 1));
+}
+
+size_t name_stride(double least) {
+  size_t stride = 1;
+  while (static_cast<double>(stride) < least)  // 1, 2, 5, 10, 20, 50, ...
+    stride = std::to_string(stride)[0] == '2' ? stride / 2 * 5 : stride * 2;
+  return stride;
+}
+
 void slot_names(Canvas& canvas, const std::vector<std::string>& names, bool slanted) {
   const double slot = slot_width(canvas, names.size());
   double needed = 14;  // px a name: the height of a slanted one, else the width
   if (!slanted)
-    for (const auto& name : names) needed = std::max(needed, text_width(name) + 4);
-  const auto stride = static_cast<size_t>(std::max(1.0, std::ceil(needed / slot)));
+    for (const auto& name : names) needed = std::max(needed, text_width(name) + 8);
+  const size_t stride = name_stride(needed / slot);
   for (size_t i = 0; i < names.size(); i += stride) {
     const double x = canvas.left + slot * (static_cast<double>(i) + 0.5), y = canvas.bottom + 16;
     if (slanted) {

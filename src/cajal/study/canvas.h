@@ -53,6 +53,12 @@ void x_axis(Canvas& canvas, const Range& range, const Axis& axis);
 void y_label(Canvas& canvas, const std::string& label);
 void frame(Canvas& canvas);
 
+/// Slots of equal width along the x axis.
+double slot_width(const Canvas& canvas, size_t slots);
+
+/// Every how many-th name to write so that they do not touch, a round number.
+size_t name_stride(double least);
+
 /// Whether names under equal slots must be slanted to fit, the room that takes, and the names.
 bool must_slant(const Canvas& canvas, const std::vector<std::string>& names);
 void make_room(Canvas& canvas, const std::vector<std::string>& names, bool slanted);

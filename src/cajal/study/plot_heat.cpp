@@ -35,9 +35,9 @@ std::string hex(const Colour& c) {
                      static_cast<int>(c.b));
 }
 
-/// Means over blocks, so that no side has more than 240 cells.
-std::vector<std::vector<double>> at_most_240(const std::vector<std::vector<double>>& values) {
-  constexpr size_t kMost = 240;
+/// Means over blocks, so that no side has more than 128 cells.
+std::vector<std::vector<double>> in_blocks(const std::vector<std::vector<double>>& values) {
+  constexpr size_t kMost = 128;
   const size_t rows = values.size(), columns = rows ? values[0].size() : 0;
   const size_t tall = (rows + kMost - 1) / kMost, wide = (columns + kMost - 1) / kMost;
   if (tall <= 1 && wide <= 1) return values;
@@ -99,6 +99,7 @@ void cells(Canvas& canvas, const std::vector<std::vector<double>>& values, const
   const double wide = canvas.width() / static_cast<double>(values[0].size());
   const double tall = canvas.height() / static_cast<double>(values.size());
   const bool labelled = wide >= 34 && tall >= 16;
+  canvas.put("<g shape-rendering='crispEdges'>\n");
   for (size_t i = 0; i < values.size(); ++i) {
     const double y = canvas.top + tall * static_cast<double>(i);
     for (size_t j = 0; j < values[i].size(); ++j) {
@@ -115,11 +116,12 @@ void cells(Canvas& canvas, const std::vector<std::vector<double>>& values, const
     }
     canvas.put("\n");
   }
+  canvas.put("</g>\n");
 }
 
 void row_names(Canvas& canvas, const std::vector<std::string>& names) {
   const double tall = canvas.height() / static_cast<double>(std::max<size_t>(names.size(), 1));
-  const auto stride = static_cast<size_t>(std::max(1.0, std::ceil(13 / tall)));
+  const size_t stride = name_stride(13 / tall);
   for (size_t i = 0; i < names.size(); i += stride)
     canvas.text(canvas.left - 6, canvas.top + tall * (static_cast<double>(i) + 0.5) + 4, names[i],
                 "end");
@@ -135,7 +137,7 @@ std::vector<std::string> numbers_up_to(size_t count) {
 
 std::string draw(const HeatMap& chart) {
   require_rectangle(chart);
-  const auto values = at_most_240(chart.values);
+  const auto values = in_blocks(chart.values);
   bool both_signs = false;
   const auto range = heat_range(values, both_signs);
   const bool named = !chart.columns.empty();

@@ -8,17 +8,22 @@
 namespace cajal::plot {
 namespace {
 
-/// Indices of the points to draw: all, or the lowest and highest of each of many short stretches.
-std::vector<size_t> points_to_draw(const std::vector<double>& y) {
-  constexpr size_t kMost = 3000;
+/// Indices of the points to draw: all, or of a long series the lowest and highest of those that
+/// fall on the same half pixel.
+std::vector<size_t> points_to_draw(const Series& series, const Canvas& canvas, const Range& x) {
+  constexpr size_t kFew = 3000;
+  const auto column = [&](size_t i) {
+    return series.y.size() <= kFew || !x.shows(series.x[i])
+               ? static_cast<double>(i)
+               : -1 - std::floor(2 * canvas.x(x, series.x[i]));  // never equal to an index
+  };
   std::vector<size_t> out;
-  const size_t stretch = y.size() <= kMost ? 1 : (2 * y.size() + kMost - 1) / kMost;
-  for (size_t begin = 0; begin < y.size(); begin += stretch) {
-    const size_t end = std::min(y.size(), begin + stretch);
+  for (size_t begin = 0, end = 0; begin < series.y.size(); begin = end) {
     size_t low = begin, high = begin;
-    for (size_t i = begin; i < end; ++i) {
-      if (!(y[i] >= y[low])) low = i;
-      if (y[i] > y[high]) high = i;
+    const double here = column(begin);
+    for (end = begin + 1; end < series.y.size() && column(end) == here; ++end) {
+      if (!(series.y[end] >= series.y[low])) low = end;
+      if (series.y[end] > series.y[high]) high = end;
     }
     out.push_back(std::min(low, high));
     if (low != high) out.push_back(std::max(low, high));
@@ -46,7 +51,7 @@ void marker(Canvas& canvas, size_t kind, double x, double y, const char* colour)
 void draw_series(Canvas& canvas, const Series& series, size_t index, const Range& x,
                  const Range& y) {
   const char* colour = colour_of(index);
-  const auto drawn = points_to_draw(series.y);
+  const auto drawn = points_to_draw(series, canvas, x);
   const auto shown = [&](size_t i) { return x.shows(series.x[i]) && y.shows(series.y[i]); };
   if (!series.spread.empty()) {  // a band, up one side and down the other
     std::string band;
@@ -65,13 +70,14 @@ void draw_series(Canvas& canvas, const Series& series, size_t index, const Range
     bool pen_down = false;
     for (const size_t i : drawn) {
       if (shown(i))
-        path += fmt::format("{}{:.1f} {:.1f}", pen_down ? "L" : "M", canvas.x(x, series.x[i]),
-                            canvas.y(y, series.y[i]));
+        path += fmt::format("{}{:.1f} {:.1f}{}", pen_down ? "L" : "M", canvas.x(x, series.x[i]),
+                            canvas.y(y, series.y[i]), pen_down ? "" : "h0");  // a lone point shows
       pen_down = shown(i);
     }
     canvas.put(
-        "<path d='{}' fill='none' stroke='{}' stroke-width='2' stroke-linejoin='round'{}/>\n", path,
-        colour, repeats_colour(index) ? " stroke-dasharray='6 4'" : "");
+        "<path d='{}' fill='none' stroke='{}' stroke-width='2' stroke-linejoin='round' "
+        "stroke-linecap='round'{}/>\n",
+        path, colour, repeats_colour(index) ? " stroke-dasharray='6 4'" : "");
   }
   if (series.points_only || drawn.size() <= 40)
     for (const size_t i : drawn)

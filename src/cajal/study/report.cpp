@@ -98,9 +98,13 @@ std::string heading_line(const Result& result) {
 /// Text inside a cell of a Markdown table.
 std::string cell_text(std::string_view text) {
   std::string out;
-  for (const char c : html::escape(text)) {
+  for (const char c : text) {
     if (c == '|') out += '\\';
-    out += c == '\n' ? ' ' : c;
+    if (c == '<') {
+      out += "&lt;";
+    } else {
+      out += c == '\n' ? ' ' : c;
+    }
   }
   return out;
 }

@@ -73,7 +73,7 @@ std::string bar_text(const Claim& claim) {
   if (claim.fact) return "yes";
   const auto show = [&](double bar) { return number_text(bar, claim.percent); };
   if (claim.at_least && claim.at_most) return show(*claim.at_least) + " to " + show(*claim.at_most);
-  return claim.at_least ? ">= " + show(*claim.at_least) : "<= " + show(*claim.at_most);
+  return claim.at_least ? "≥ " + show(*claim.at_least) : "≤ " + show(*claim.at_most);
 }
 
 std::string measured_text(const Claim& claim) {

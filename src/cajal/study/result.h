@@ -88,7 +88,7 @@ bool passed(const Result& result);
 /// "0.8312 ± 0.0021": as many digits as the spread supports, four where there is none.
 std::string text(const Figure& figure, bool percent = false);
 std::string text(const Cell& cell);
-std::string bar_text(const Claim& claim);       // ">= 43.1 %"
+std::string bar_text(const Claim& claim);       // "≥ 43.1 %"
 std::string measured_text(const Claim& claim);  // "44.9 %", "yes"
 
 void read_options(const Json& json, const std::string& where, Figure& out);

@@ -1,0 +1,87 @@
+// Reading rows at the memory's full rate, for whichever instruction set is being compiled.
+// Include after <hwy/highway.h>; compiled once for each target.
+#if defined(CAJAL_KERNELS_STREAMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CAJAL_KERNELS_STREAMS_INL_H_
+#undef CAJAL_KERNELS_STREAMS_INL_H_
+#else
+#define CAJAL_KERNELS_STREAMS_INL_H_
+#endif
+
+#include "cajal/kernels/rows.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cajal {
+namespace HWY_NAMESPACE {
+
+/// How far ahead of its reads a stream asks for memory: far enough to hide DRAM, near enough that
+/// the lines are still in L2 when they are wanted. 1 KiB into L2 measured best.
+constexpr size_t kAhead = 1024;
+
+/// Asks for what a stream that stands at `offset` of a row of `bytes` reads kAhead bytes later, for
+/// the next `length` bytes; past the end of the row that is in `next`.
+HWY_INLINE void PrefetchAhead(const uint8_t* row, const uint8_t* next, size_t offset, size_t length,
+                              size_t bytes) {
+  for (size_t at = offset + kAhead; at < offset + kAhead + length; at += 64)
+    __builtin_prefetch(at < bytes ? row + at : next + (at - bytes), 0, 2);
+}
+
+/// Streams that are read side by side for a batch: four reach the memory's full rate, fewer leave
+/// registers for the sums of more vectors.
+constexpr int StreamsFor(int batch) { return batch <= 2 ? 4 : batch <= 4 ? 2 : 1; }
+
+/// The members [begin, end) of a row set, one thread's part of it.
+struct RowPart {
+  const RowMatrix& matrix;
+  const RowSet& rows;
+  int64_t begin, end;
+
+  /// Calls tile(i, row, next) for kStreams members at once: i[s], where their rows lie and where
+  /// the row lies that each stream reads next. A stream is a contiguous piece of the part.
+  template <int kStreams, class Tile>
+  HWY_INLINE void ForStreams(const Tile& tile) const {
+    const int64_t each = (end - begin) / kStreams, whole = begin + each * kStreams;
+    ForStreams<kStreams>(begin, each, tile);
+    if constexpr (kStreams > 1) ForStreams<1>(whole, end - whole, tile);
+  }
+
+ private:
+  template <int kStreams, class Tile>
+  HWY_INLINE void ForStreams(int64_t first, int64_t each, const Tile& tile) const {
+    const int64_t size = row_bytes(matrix.format, matrix.width);
+    for (int64_t k = 0; k < each; ++k) {
+      int64_t i[kStreams];
+      const uint8_t *row[kStreams], *next[kStreams];
+      for (int s = 0; s < kStreams; ++s) {
+        i[s] = first + s * each + k;
+        row[s] = matrix.row(rows[i[s]]);
+        next[s] = k + 1 < each ? matrix.row(rows[i[s] + 1]) : row[s] + size;
+      }
+      tile(i, row, next);
+    }
+  }
+};
+
+/// Calls visit(size, first, count) for at most kMost vectors at a time, `size` the constant (1, 2,
+/// 4 or 8) that holds `count`: kernels are compiled for these.
+template <int kMost = 8, class Visit>
+HWY_INLINE void ForBatches(int64_t batch, const Visit& visit) {
+  for (int64_t first = 0; first < batch; first += kMost) {
+    const int64_t count = batch - first < kMost ? batch - first : kMost;
+    if (count == 1) {
+      visit(std::integral_constant<int, 1>(), first, count);
+    } else if (count == 2) {
+      visit(std::integral_constant<int, 2>(), first, count);
+    } else if constexpr (kMost > 2) {
+      if (count <= 4) {
+        visit(std::integral_constant<int, 4>(), first, count);
+      } else {
+        visit(std::integral_constant<int, 8>(), first, count);
+      }
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace cajal
+HWY_AFTER_NAMESPACE();
+#endif
