@@ -50,29 +50,31 @@ lm::Transformer model_of(const Json& json) {
   return lm::initialise(lm::config_from_json(json, "test"), 3, 0.1);
 }
 
-TEST_F(TrainOnCuda, LossAndGradientsOfAWholeModelAgreeWithFp32) {
+// Loss and gradient of a batch, all parameters in one vector.
+std::pair<double, torch::Tensor> loss_and_gradient(const Json& json, torch::Device device,
+                                                   torch::Dtype dtype) {
+  auto model = model_of(json);
+  model->to(device);
+  model->to(dtype);
+  torch::manual_seed(1);
+  const auto ids = torch::randint(512, {4, 64}, torch::kLong);
+  const auto targets = torch::randint(512, {4, 64}, torch::kLong);
+  const auto loss = lm::TrainingLoss(model)(ids.to(device), targets.to(device));
+  loss.backward();
+  std::vector<torch::Tensor> gradients;
+  for (const auto& p : model->parameters())
+    gradients.push_back(p.grad().flatten().to(torch::kCPU, torch::kFloat));
+  return {loss.item<double>(), torch::cat(gradients)};
+}
+
+TEST_F(TrainOnCuda, WholeModelIsAsExactAsPlainLibtorchInBf16) {
   for (const auto& json : {opt(), llama()}) {
-    auto plain = model_of(json), fused = model_of(json);
-    fused->to(torch::kCUDA);
-    fused->to(torch::kBFloat16);
-    torch::manual_seed(1);
-    const auto ids = torch::randint(512, {4, 64}, torch::kLong);
-    const auto targets = torch::randint(512, {4, 64}, torch::kLong);
-    auto expected = lm::TrainingLoss(plain)(ids, targets);
-    auto got = lm::TrainingLoss(fused)(ids.cuda(), targets.cuda());
-    EXPECT_NEAR(got.item<double>(), expected.item<double>(), 2e-2);
-    expected.backward(), got.backward();
-    const auto mine = fused->named_parameters();
-    double error = 0, whole = 0;
-    for (const auto& item : plain->named_parameters()) {
-      const auto exact = item.value().grad(), rounded = mine[item.key()].grad().cpu();
-      error += (rounded - exact).square().sum().item<double>();
-      whole += exact.square().sum().item<double>();
-      // A parameter whose gradient is a small difference of large sums may be off by more.
-      EXPECT_LT(distance(rounded, exact), 0.2 + 1e-3 / (exact.norm().item<double>() + 1e-9))
-          << json.at("model_type") << " " << item.key();
-    }
-    EXPECT_LT(std::sqrt(error / whole), 2e-2) << json.at("model_type");
+    const auto exact = loss_and_gradient(json, torch::kCPU, torch::kFloat);
+    const auto plain = loss_and_gradient(json, torch::kCPU, torch::kBFloat16);
+    const auto fused = loss_and_gradient(json, torch::kCUDA, torch::kBFloat16);
+    EXPECT_NEAR(fused.first, exact.first, 2e-2) << json.at("model_type");
+    EXPECT_LT(distance(fused.second, exact.second), 1.2 * distance(plain.second, exact.second))
+        << json.at("model_type");
   }
 }
 

@@ -2,7 +2,6 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
-#include <torch/nn.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <torch/nn.h>

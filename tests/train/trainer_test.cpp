@@ -1,4 +1,3 @@
-#include "cajal/core/tensors.h"
 #include "cajal/train/trainer.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -122,12 +121,19 @@ TEST_F(Trainer, StopsOnASignalSavesAndGoesOn) {
 TEST_F(Trainer, KeepsTheBestWeightsByEvaluationLoss) {
   Regression regression;
   Task task = regression.task();
-  std::vector<double> losses{3, 1, 2};
+  std::vector<double> losses{3, 1, 2, 1};  // the last one: of what was kept
   size_t next = 0;
-  task.evaluate = [&] { return Json{{"loss", losses[next++]}}; };
+  torch::Tensor at_best;
+  task.evaluate = [&] {
+    if (next == 1) at_best = regression.flat();
+    return Json{{"loss", losses[next++]}};
+  };
   auto options = quick(6);
   options.evaluate_every = 2;
-  run(task, options, {in("run")});
+  const auto result = run(task, options, {in("run")});
+  EXPECT_EQ(result.kept_step, 4);
+  EXPECT_EQ(result.evaluation.at("loss"), 1);
+  EXPECT_TRUE(regression.flat().equal(at_best));
   const auto best = TensorFile::open(in("run") / "checkpoints/best.safetensors");
   EXPECT_EQ(best.metadata().at("step"), "4");
   EXPECT_EQ(TensorFile::open(in("run") / "checkpoints/last.safetensors").metadata().at("step"),

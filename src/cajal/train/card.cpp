@@ -51,6 +51,9 @@ void write_card(const std::filesystem::path& folder, const LanguageModelOptions&
       options.dtype, options.model.value("model_type", "?"), options.data.train, tokens / 1e6,
       tokens / report.at("training_tokens").get<double>(), options.data.valid,
       figure(report.at("valid"), "bits_per_byte"));
+  if (report.at("kept_step") != report.at("steps"))
+    text += fmt::format("| weights | of step {}, the best on valid |\n",
+                        report.at("kept_step").get<int64_t>());
   if (report.contains("test"))
     text += fmt::format("| bits per byte, test ({}), read once | {} |\n", options.data.test,
                         figure(report.at("test"), "bits_per_byte"));

@@ -47,42 +47,79 @@ void save_checkpoint(const std::filesystem::path& path, const FlatParameters& pa
   save_tensors(path, tensors, metadata);
 }
 
+namespace {
+
+class Reader {
+ public:
+  explicit Reader(const std::filesystem::path& path) : file_(TensorFile::open(path)) {
+    require(text("format") == "cajal-training", "{}: not a training checkpoint", path.string());
+  }
+
+  size_t tensors() const { return file_.tensors().size(); }
+
+  void restore(const std::string& name, torch::Tensor to) const {
+    const auto from = to_torch(file_.at(name));
+    require(from.sizes() == to.sizes() && from.scalar_type() == to.scalar_type(),
+            "{}: tensor '{}' is {}, expected {} as in the model", file_.path().string(), name,
+            shape_text(from.sizes()), shape_text(to.sizes()));
+    to.copy_(from);
+  }
+
+  void restore(at::Generator& generator, const std::string& name) const {
+    generator.set_state(to_torch(file_.at(name)));
+  }
+
+  Standing standing() const {
+    Standing out;
+    try {
+      out.step = std::stoll(text("step"));
+      if (!text("best").empty()) out.best = std::stod(text("best"));
+    } catch (const std::exception&) {
+      fail("{}: damaged: step '{}', best '{}'", file_.path().string(), text("step"), text("best"));
+    }
+    return out;
+  }
+
+ private:
+  std::string text(const char* key) const {
+    return file_.metadata().contains(key) ? file_.metadata().at(key).get<std::string>() : "";
+  }
+
+  TensorFile file_;
+};
+
+}  // namespace
+
 Standing load_checkpoint(const std::filesystem::path& path, FlatParameters& parameters,
                          Optimizer& optimizer, const NamedBuffers& buffers) {
   const torch::NoGradGuard no_gradient;
-  const auto file = TensorFile::open(path);
-  const auto text = [&](const char* key) {
-    return file.metadata().contains(key) ? file.metadata().at(key).get<std::string>() : "";
-  };
-  require(text("format") == "cajal-training", "{}: not a training checkpoint", path.string());
-  const auto restore = [&](const std::string& name, torch::Tensor to) {
-    const auto from = to_torch(file.at(name));
-    require(from.sizes() == to.sizes() && from.scalar_type() == to.scalar_type(),
-            "{}: tensor '{}' is {}, expected {} as in the model", path.string(), name,
-            shape_text(from.sizes()), shape_text(to.sizes()));
-    to.copy_(from);
-  };
+  const Reader reader(path);
   size_t expected = 0;
   for (const auto& [name, flat] : vectors(parameters, optimizer))
     for (const auto& slot : parameters.slots()) {
-      restore(name + "." + slot.parameter.name, FlatParameters::part(flat, slot));
+      reader.restore(name + "." + slot.parameter.name, FlatParameters::part(flat, slot));
       ++expected;
     }
-  for (const auto& [name, buffer] : buffers) restore("buffer." + name, buffer), ++expected;
+  for (const auto& [name, buffer] : buffers) reader.restore("buffer." + name, buffer), ++expected;
   for (auto& [name, generator] : generators(parameters.values.device()))
-    generator.set_state(to_torch(file.at(name))), ++expected;
-  require(file.tensors().size() == expected,
+    reader.restore(generator, name), ++expected;
+  require(reader.tensors() == expected,
           "{}: {} tensors, expected {}: it belongs to another model or optimiser", path.string(),
-          file.tensors().size(), expected);
+          reader.tensors(), expected);
   parameters.show(parameters.values);
-  Standing standing;
-  try {
-    standing.step = std::stoll(text("step"));
-    if (!text("best").empty()) standing.best = std::stod(text("best"));
-  } catch (const std::exception&) {
-    fail("{}: damaged: step '{}', best '{}'", path.string(), text("step"), text("best"));
-  }
-  return standing;
+  return reader.standing();
+}
+
+KeptWeights load_weights(const std::filesystem::path& path, const FlatParameters& parameters,
+                         const std::string& which, const NamedBuffers& buffers) {
+  const torch::NoGradGuard no_gradient;
+  const Reader reader(path);
+  KeptWeights out{torch::zeros_like(parameters.values), {}, reader.standing().step};
+  for (const auto& slot : parameters.slots())
+    reader.restore(which + "." + slot.parameter.name, FlatParameters::part(out.flat, slot));
+  for (const auto& [name, buffer] : buffers)
+    reader.restore("buffer." + name, out.buffers.emplace_back(torch::empty_like(buffer)));
+  return out;
 }
 
 }  // namespace cajal::train

@@ -26,4 +26,13 @@ void save_checkpoint(const std::filesystem::path& path, const FlatParameters& pa
 Standing load_checkpoint(const std::filesystem::path& path, FlatParameters& parameters,
                          Optimizer& optimizer, const NamedBuffers& buffers);
 
+/// The weights of a checkpoint alone: "value" or "average" as a flat vector, and the buffers.
+struct KeptWeights {
+  torch::Tensor flat;  // undefined: none kept
+  std::vector<torch::Tensor> buffers;
+  int64_t step = 0;
+};
+KeptWeights load_weights(const std::filesystem::path& path, const FlatParameters& parameters,
+                         const std::string& which, const NamedBuffers& buffers);
+
 }  // namespace cajal::train

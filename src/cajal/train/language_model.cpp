@@ -190,6 +190,7 @@ Json train_language_model(const LanguageModelOptions& options, const LanguageMod
   const Stopwatch clock;
   const auto result = train::run(task, options.trainer, {run.output, run.resume}, processes);
   Json report = {{"steps", result.steps},
+                 {"kept_step", result.kept_step},
                  {"tokens", result.steps * task.items_per_step},
                  {"stopped", result.stopped},
                  {"training_loss", result.loss},

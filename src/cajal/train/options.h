@@ -8,7 +8,8 @@ namespace cajal::train {
 enum class Rule { adamw, muon };
 enum class Schedule { constant, linear, cosine, wsd };
 enum class Precision { fp32, bf16 };
-enum class Weights { last, average };
+enum class Weights { current, average };
+enum class Keep { last, best };
 
 /// How a run trains. docs/training.md explains each field and when to change it.
 struct Options {
@@ -29,6 +30,7 @@ struct Options {
 
   double average = 0;                  // decay of the moving average of the weights; 0 = none
   Weights weights = Weights::average;  // which are evaluated and kept, where there is an average
+  Keep keep = Keep::best;  // those of the last step, or of the evaluation with the lowest loss
 
   std::optional<Precision> precision;  // null: what the task prefers on the device
   bool cuda_graph = true;              // one recorded graph a step where the task allows it
@@ -37,7 +39,7 @@ struct Options {
 };
 CAJAL_OPTIONS(Options, steps, accumulate, optimizer, learning_rate, beta1, beta2, epsilon, momentum,
               weight_decay, clip, schedule, warmup_steps, final_rate, decay_share, average, weights,
-              precision, cuda_graph, evaluate_every, save_every, log_every)
+              keep, precision, cuda_graph, evaluate_every, save_every, log_every)
 
 /// Throws Error naming the field when a value makes no sense.
 void check(const Options& options);
@@ -54,5 +56,7 @@ CAJAL_ENUM(cajal::train::Schedule, {cajal::train::Schedule::constant, "constant"
            {cajal::train::Schedule::wsd, "wsd"})
 CAJAL_ENUM(cajal::train::Precision, {cajal::train::Precision::fp32, "fp32"},
            {cajal::train::Precision::bf16, "bf16"})
-CAJAL_ENUM(cajal::train::Weights, {cajal::train::Weights::last, "last"},
+CAJAL_ENUM(cajal::train::Keep, {cajal::train::Keep::last, "last"},
+           {cajal::train::Keep::best, "best"})
+CAJAL_ENUM(cajal::train::Weights, {cajal::train::Weights::current, "current"},
            {cajal::train::Weights::average, "average"})

@@ -42,8 +42,7 @@ FlatParameters::FlatParameters(std::vector<Parameter> parameters, torch::Dtype w
   int64_t end = 0;
   for (auto& p : parameters) {
     require(p.tensor.is_leaf() && p.tensor.requires_grad() && p.tensor.is_contiguous() &&
-                p.tensor.scalar_type() == torch::kFloat &&
-                p.tensor.device() == device,
+                p.tensor.scalar_type() == torch::kFloat && p.tensor.device() == device,
             "parameter '{}': expected a contiguous fp32 leaf that requires a gradient, on {}",
             p.name, device.str());
     auto shape = p.tensor.sizes().vec();

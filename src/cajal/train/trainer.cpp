@@ -66,6 +66,8 @@ class Run {
   void log_step();
   void evaluate();
   void save(const char* name);
+  const torch::Tensor& judged() const;
+  void keep();
 
   const Task& task_;
   const Options& options_;
@@ -76,6 +78,7 @@ class Run {
   FlatParameters parameters_;
   Optimizer optimizer_;
   Standing standing_;
+  KeptWeights best_;
   Log log_;
   Result result_;
 
@@ -110,6 +113,9 @@ void Run::resume() {
     standing_ = load_checkpoint(last, parameters_, optimizer_, task_.buffers);
   processes_.share(parameters_.values);
   parameters_.show(parameters_.values);
+  if (standing_.best && options_.keep == Keep::best && std::filesystem::exists(checkpoint("best")))
+    best_ = load_weights(checkpoint("best"), parameters_,
+                         judged().is_same(parameters_.values) ? "value" : "average", task_.buffers);
   if (place_.folder.empty() || !processes_.writes()) return;
   std::filesystem::create_directories(place_.folder / "checkpoints");
   log_ = Log(place_.folder / "log.jsonl", standing_.step);
@@ -195,11 +201,10 @@ void Run::log_step() {
 
 void Run::evaluate() {
   if (!task_.evaluate || !processes_.writes()) return;
-  const bool average = optimizer_.average.defined() && options_.weights == Weights::average;
   const torch::NoGradGuard no_gradient;
-  if (average) parameters_.show(optimizer_.average);
+  parameters_.show(judged());
   result_.evaluation = task_.evaluate();
-  if (average) parameters_.show(parameters_.values);
+  parameters_.show(parameters_.values);
   log_.write({{"step", standing_.step},
               {task_.items, standing_.step * task_.items_per_step},
               {"evaluation", result_.evaluation},
@@ -207,8 +212,27 @@ void Run::evaluate() {
   const double loss = result_.evaluation.value("loss", NAN);
   if (loss < standing_.best.value_or(INFINITY)) {
     standing_.best = loss;
+    best_ = {judged().clone(), {}, standing_.step};
+    for (const auto& [name, buffer] : task_.buffers) best_.buffers.push_back(buffer.clone());
     save("best");
   }
+}
+
+// The weights that are evaluated: as they are, or their average.
+const torch::Tensor& Run::judged() const {
+  const bool average = optimizer_.average.defined() && options_.weights == Weights::average;
+  return average ? optimizer_.average : parameters_.values;
+}
+
+// Leaves the model with the weights that the options ask for.
+void Run::keep() {
+  const bool best = options_.keep == Keep::best && best_.flat.defined() && !result_.stopped;
+  result_.kept_step = best ? best_.step : standing_.step;
+  parameters_.settle(best ? best_.flat : judged());
+  if (!best || best_.step == standing_.step) return;
+  const torch::NoGradGuard no_gradient;
+  for (size_t i = 0; i < best_.buffers.size(); ++i) task_.buffers[i].second.copy_(best_.buffers[i]);
+  if (task_.evaluate && processes_.writes()) result_.evaluation = task_.evaluate();
 }
 
 void Run::save(const char* name) {
@@ -244,8 +268,7 @@ Result Run::train() {
   if (!result_.stopped && evaluated != standing_.step) evaluate();
   save("last");
   wait_for(device_);
-  const bool average = optimizer_.average.defined() && options_.weights == Weights::average;
-  parameters_.settle(average ? optimizer_.average : parameters_.values);
+  keep();
   result_.steps = standing_.step;
   return result_;
 }

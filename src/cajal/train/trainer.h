@@ -49,17 +49,18 @@ struct Place {
 };
 
 struct Result {
-  int64_t steps = 0;     // done, those before a resume included
-  bool stopped = false;  // by SIGINT or SIGTERM, after saving
-  double loss = 0;       // mean training loss since the last log line
-  Json evaluation;       // of the last evaluation
+  int64_t steps = 0;      // done, those before a resume included
+  int64_t kept_step = 0;  // after which the weights that are kept stood
+  bool stopped = false;   // by SIGINT or SIGTERM, after saving
+  double loss = 0;        // mean training loss since the last log line
+  Json evaluation;        // of the weights that are kept
   double items_per_second = 0;
 };
 
 /// Trains. At the end, and when a signal stops it, the parameters are fp32 and hold the weights
-/// that the options ask for (last or average). Progress goes to stderr.
-/// Throws Error when options make no sense, files cannot be read or written, or the loss is no
-/// number.
+/// that the options ask for: the last or the best, as they were or their average. Progress goes to
+/// stderr. Throws Error when options make no sense, files cannot be read or written, or the loss is
+/// no number.
 Result run(const Task& task, const Options& options, const Place& place = {},
            const Processes& processes = Processes());
 
