@@ -39,7 +39,7 @@ TEST_P(Families, TrainEveryParameter) {
   }
 }
 
-Json without(Json json, const char* key, const Json& value) {
+Json with(Json json, const char* key, const Json& value) {
   json[key] = value;
   return json;
 }
@@ -48,8 +48,11 @@ INSTANTIATE_TEST_SUITE_P(
     Tiny, Families,
     ::testing::Values(tiny_llama(), tiny_gpt2(), tiny_opt(), tiny_gpt_neox(), tiny_gemma2(),
                       tiny_gemma3(), tiny_phi3(), tiny_bert(), tiny_vit(),
-                      without(tiny_bert(), "architectures", {"BertForSequenceClassification"}),
-                      without(tiny_bert(), "model_type", "roberta")),
+                      with(tiny_bert(), "architectures", {"BertForSequenceClassification"}),
+                      with(tiny_bert(), "model_type", "roberta"),
+                      with(with(tiny_bert(), "model_type", "roberta"), "architectures",
+                           {"RobertaForSequenceClassification"}),
+                      with(tiny_vit(), "model_type", "deit")),
     [](const auto& info) {
       return fmt::format("{}{}", info.param.at("model_type").template get<std::string>(),
                          info.index);

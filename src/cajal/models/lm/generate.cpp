@@ -9,7 +9,7 @@ namespace cajal::lm {
 namespace {
 
 // Values of logits held at a time during evaluation.
-constexpr int64_t kLogitSlice = int64_t{1} << 24;
+constexpr int64_t kLogitSlice = int64_t{1} << 22;
 
 torch::Tensor ids_tensor(const int32_t* ids, int64_t count, torch::Device device) {
   return torch::from_blob(const_cast<int32_t*>(ids), {1, count}, torch::kInt)
