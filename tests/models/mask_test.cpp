@@ -44,7 +44,7 @@ TEST(Mask, OfAnotherLengthIsRefused) {
   Pass pass;
   pass.mask = torch::ones({1, 9}, torch::kLong);
   EXPECT_EQ(message([&] { model->forward(some_ids(1, 8), pass); }),
-            "attention_mask is [1, 9], expected [batch, 8]");
+            "attention_mask is [1, 9], expected [1, 8]");
 }
 
 TEST(Forward, RefusesIdsOutOfRange) {

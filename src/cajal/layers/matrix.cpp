@@ -3,11 +3,18 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
 
 #include "cajal/core/error.h"
+#include "cajal/kernels/rows.h"
 
 namespace cajal {
 namespace {
+
+// Up to so many rows of x the stored bytes are read once and multiplied as they come; beyond, the
+// work per byte pays for widening them first.
+constexpr int64_t kFewRows = 8;
 
 // Fp32 scratch of one slab: small enough to stay in a second-level cache between its widening and
 // its use, large enough for the matrix product to run at speed.
@@ -25,6 +32,17 @@ Format format_of(torch::ScalarType type) {
     default:
       fail("matrix: weights are {}, expected a floating type", c10::toString(type));
   }
+}
+
+// Runs `body` with a pool of as many threads as libtorch uses; one caller at a time.
+template <class Body>
+void with_threads(Body body) {
+  static std::mutex mutex;
+  static std::unique_ptr<ThreadPool> pool;
+  const std::lock_guard lock(mutex);
+  if (!pool || pool->size() != at::get_num_threads())
+    pool = std::make_unique<ThreadPool>(at::get_num_threads());
+  body(*pool);
 }
 
 void decode_rows(Format format, const torch::Tensor& bytes, int64_t begin, int64_t end,
@@ -102,12 +120,15 @@ torch::Tensor Matrix::apply(const torch::Tensor& x, const torch::Tensor& bias) c
           inputs());
   const bool gradient =
       torch::GradMode::is_enabled() && (x.requires_grad() || weight_.requires_grad());
-  const bool dense_here = weight_.is_floating_point() && weight_.scalar_type() == x.scalar_type();
-  if (gradient || dense_here || !x.is_cpu() || x.scalar_type() != torch::kFloat)
+  const bool few = x.numel() <= kFewRows * inputs();
+  const bool as_stored = weight_.scalar_type() == torch::kFloat && !few;
+  if (gradient || as_stored || !x.is_cpu() || x.scalar_type() != torch::kFloat ||
+      weight_.scalar_type() == torch::kDouble)
     return plain_apply(x, bias);
   auto sizes = x.sizes().vec();
   sizes.back() = outputs();
-  auto y = slab_apply(x.reshape({-1, inputs()})).reshape(sizes);
+  const auto flat = x.reshape({-1, inputs()});
+  auto y = (few ? row_apply(flat) : slab_apply(flat)).reshape(sizes);
   return bias.defined() ? y.add_(bias) : y;
 }
 
@@ -117,6 +138,23 @@ torch::Tensor Matrix::plain_apply(const torch::Tensor& x, const torch::Tensor& b
   };
   const auto w = same(weight_.is_floating_point() ? weight_ : decoded());
   return torch::linear(x, major_ == Major::output ? w : w.t(), same(bias));
+}
+
+// Straight from the stored bytes, each read once for all rows of x.
+torch::Tensor Matrix::row_apply(const torch::Tensor& x) const {
+  const auto from = x.contiguous();
+  const auto stored = weight_.stride(-1) == 1 ? weight_ : weight_.contiguous();
+  const auto matrix = row_matrix(format_, stored.data_ptr(), rows(), columns(), "matrix",
+                                 stored.stride(0) * stored.element_size());
+  const auto all = RowSet::range(0, rows());
+  const bool sums = major_ == Major::input;
+  auto y = sums ? torch::zeros({x.size(0), outputs()}, x.options())
+                : torch::empty({x.size(0), outputs()}, x.options());
+  with_threads([&](ThreadPool& threads) {
+    (sums ? gather_axpy : static_cast<decltype(&gather_axpy)>(dot_rows))(
+        matrix, all, from.data_ptr<float>(), x.size(0), y.data_ptr<float>(), threads);
+  });
+  return y;
 }
 
 // Widens some rows at a time: a slab of outputs, or a slab of inputs whose products add up.

@@ -48,6 +48,7 @@ class Matrix {
 
  private:
   torch::Tensor plain_apply(const torch::Tensor& x, const torch::Tensor& bias) const;
+  torch::Tensor row_apply(const torch::Tensor& x) const;
   torch::Tensor slab_apply(const torch::Tensor& x) const;
 
   torch::Tensor weight_;

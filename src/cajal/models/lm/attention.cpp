@@ -131,24 +131,28 @@ Shared::Rotation turn(const Rope& rope, int64_t past, int64_t tokens, torch::Dev
 
 }  // namespace
 
-Shared::Shared(const Config& c, const Pass& pass, int64_t count, torch::Device device)
+void check_pass(const Config& c, const Pass& pass, int64_t batch, int64_t tokens) {
+  const int64_t all = tokens + (pass.cache ? pass.cache->tokens() : 0);
+  require(all <= c.context, "{} tokens are more than the context of {} holds", all, c.context);
+  if (!pass.mask.defined()) return;
+  require(pass.mask.sizes() == torch::IntArrayRef({batch, all}),
+          "attention_mask is {}, expected [{}, {}]", shape_text(pass.mask.sizes()), batch, all);
+}
+
+Shared::Shared(const Config& c, const Pass& pass, const torch::Tensor& residual)
     : config(c),
       hooks(pass.hooks),
       cache(pass.cache),
       past(pass.cache ? pass.cache->tokens() : 0),
-      tokens(count),
-      device_(device) {
-  require(past + tokens <= c.context, "{} tokens are more than the context of {} holds",
-          past + tokens, c.context);
+      tokens(residual.size(1)),
+      device_(residual.device()) {
+  check_pass(c, pass, residual.size(0), tokens);
   if (pass.mask.defined()) {
-    require(pass.mask.dim() == 2 && pass.mask.size(1) == past + tokens,
-            "attention_mask is {}, expected [batch, {}]", shape_text(pass.mask.sizes()),
-            past + tokens);
-    mask_ = pass.mask.to(device).ne(0);
+    mask_ = pass.mask.to(device_).ne(0);
     if (mask_.all().item<bool>()) mask_.reset();
   }
-  global_ = turn(c.rope, past, tokens, device);
-  local_ = turn(c.local_rope, past, tokens, device);
+  global_ = turn(c.rope, past, tokens, device_);
+  local_ = turn(c.local_rope, past, tokens, device_);
 }
 
 const Shared::Rotation& Shared::rotation(int64_t layer) const {

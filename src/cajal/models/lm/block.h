@@ -26,10 +26,13 @@ class Points {
   std::string prefix_;
 };
 
+/// Throws Error when the tokens go past the context or the mask does not cover them.
+void check_pass(const Config& config, const Pass& pass, int64_t batch, int64_t tokens);
+
 /// What the layers of one pass have in common: rotations, masks, cache, hooks.
 class Shared {
  public:
-  Shared(const Config& config, const Pass& pass, int64_t tokens, torch::Device device);
+  Shared(const Config& config, const Pass& pass, const torch::Tensor& residual);
 
   struct Rotation {
     torch::Tensor cos, sin;  // [tokens, 1, rotated width / 2]

@@ -113,8 +113,9 @@ Config config_from_json(const Json& json, const std::string& where) {
   const bool nested =
       outer.has("text_config") && outer.get<std::string>("model_type", "") == "gemma3";
   Json inner = nested ? json.at("text_config") : Json();
+  if (nested) options::require_object(inner, outer.at("text_config"));
   if (nested && json.contains("architectures")) inner["architectures"] = json.at("architectures");
-  if (nested && inner.is_object() && !inner.contains("model_type")) inner["model_type"] = "gemma3";
+  if (nested && !inner.contains("model_type")) inner["model_type"] = "gemma3";
   const Fields f(nested ? inner : json, nested ? where + ": text_config" : where);
 
   Config c;

@@ -34,9 +34,7 @@ torch::Tensor embed_ids(const TransformerImpl& m, const torch::Tensor& ids, cons
                         const Points& at) {
   const Config& c = m.config;
   check_ids(ids, "token ids", c.vocabulary, "the vocabulary");
-  const int64_t past = pass.cache ? pass.cache->tokens() : 0;
-  require(past + ids.size(1) <= c.context, "{} tokens are more than the context of {} holds",
-          past + ids.size(1), c.context);
+  check_pass(c, pass, ids.size(0), ids.size(1));
   auto x = m.embedding.tokens.lookup(ids);
   if (c.embedding_scale != 1) x = x * c.embedding_scale;
   if (m.embedding.project.defined()) x = m.embedding.project.forward(x);
@@ -133,7 +131,7 @@ torch::Tensor TransformerImpl::embed(const torch::Tensor& input, const Pass& pas
 
 torch::Tensor TransformerImpl::block(int64_t layer, const torch::Tensor& residual,
                                      const Pass& pass) {
-  Shared shared(config, pass, residual.size(1), residual.device());
+  Shared shared(config, pass, residual);
   Stream stream{residual, {}};
   run_block(layer, blocks[static_cast<size_t>(layer)], stream, shared);
   return stream.settle();
@@ -146,7 +144,7 @@ torch::Tensor TransformerImpl::unembed(const torch::Tensor& residual, const Pass
 torch::Tensor TransformerImpl::forward(const torch::Tensor& input, const Pass& pass) {
   try {
     Stream stream{embed(input, pass), {}};
-    Shared shared(config, pass, stream.residual.size(1), stream.residual.device());
+    Shared shared(config, pass, stream.residual);
     for (int64_t layer = 0; layer < config.layers; ++layer) {
       if (layer == pass.stop_at_layer) return stream.settle();
       run_block(layer, blocks[static_cast<size_t>(layer)], stream, shared);
