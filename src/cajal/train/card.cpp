@@ -45,7 +45,7 @@ void write_card(const std::filesystem::path& folder, const LanguageModelOptions&
       "| parameters | {:.2f} M, stored as {} |\n"
       "| family | {} |\n"
       "| training text | {} |\n"
-      "| tokens seen | {:.0f} M, {:.1f} passes over the text |\n"
+      "| tokens seen | {:.1f} M, {:.1f} passes over the text |\n"
       "| bits per byte, valid ({}) | {} |\n",
       folder.filename().string(), version(), report.at("parameters").get<double>() / 1e6,
       options.dtype, options.model.value("model_type", "?"), options.data.train, tokens / 1e6,
