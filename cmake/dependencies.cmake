@@ -10,9 +10,9 @@ pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 find_package(CURL)
 find_package(fmt REQUIRED)
-find_package(CLI11 REQUIRED)
 
-add_library(cajal_base_dependencies INTERFACE)
+# Imported, so that the installed package makes them again by including this same file.
+add_library(cajal_base_dependencies INTERFACE IMPORTED GLOBAL)
 target_link_libraries(cajal_base_dependencies INTERFACE
   Threads::Threads nlohmann_json::nlohmann_json fmt::fmt ZLIB::ZLIB LibLZMA::LibLZMA
   SQLite::SQLite3 PkgConfig::PCRE2 PkgConfig::HWY PkgConfig::UTF8PROC)
@@ -24,7 +24,7 @@ endif()
 option(CAJAL_TORCH "build everything that needs libtorch" ON)
 if(CAJAL_TORCH)
   find_package(Torch REQUIRED)
-  add_library(cajal_torch_dependencies INTERFACE)
+  add_library(cajal_torch_dependencies INTERFACE IMPORTED GLOBAL)
   target_link_libraries(cajal_torch_dependencies INTERFACE ${TORCH_LIBRARIES})
   target_include_directories(cajal_torch_dependencies SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
   separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")

@@ -1,16 +1,84 @@
+#include <dlfcn.h>
+
+#include <filesystem>
+
 #include "cajal/core/machine.h"
+#include "cajal/core/timing.h"
 #include "cajal/core/torch.h"
 #include "verb.h"
 
 namespace cajal {
 namespace {
 
+struct Finding {
+  std::string what, value, advice;  // advice: what to do, empty when all is well
+};
+
+Finding blas() {
+  using Config = char* (*)();
+  if (const auto config = reinterpret_cast<Config>(dlsym(RTLD_DEFAULT, "openblas_get_config")))
+    return {"BLAS", config(), ""};
+  if (torch::hasMKL()) return {"BLAS", "MKL", ""};
+  return {"BLAS", "not OpenBLAS",
+          "install OpenBLAS: the reference BLAS multiplies matrices 25 times slower"};
+}
+
+Finding multiply(int threads) {
+  set_torch_threads(threads);
+  const auto a = torch::randn({1024, 1024}), b = torch::randn({1024, 1024});
+  const auto times = time_interleaved({[&] { torch::matmul(a, b); }}, 7, 2);
+  const double gflops = 2e-9 * 1024 * 1024 * 1024 / times.median_seconds(0);
+  return {"matrix product",
+          fmt::format("{:.0f} GFLOP/s fp32, {} thread{}", gflops, threads, threads > 1 ? "s" : ""),
+          gflops < 10.0 * threads ? "far below what a current processor does: is OpenBLAS in use?"
+                                  : ""};
+}
+
+Finding gpu() {
+  if (!torch::cuda::is_available()) return {"GPU", "none that this libtorch can use", ""};
+  return {"GPU", fmt::format("{} CUDA device(s)", torch::cuda::device_count()), ""};
+}
+
+Finding folder(const char* variable) {
+  const char* path = std::getenv(variable);
+  if (!path) return {variable, "not set", ""};
+  return {variable, path, std::filesystem::is_directory(path) ? "" : "no such folder"};
+}
+
+void report(bool json) {
+  const auto machine = this_machine();
+  std::vector<Finding> findings = {
+      {"cajal", version(), ""},
+      {"processor", fmt::format("{}, {} threads", machine.processor, machine.threads), ""},
+      {"memory", fmt::format("{:.1f} GiB", double(machine.memory_bytes) / (1 << 30)), ""},
+      {"SIMD", fmt::format("{}", fmt::join(machine.simd, " ")), ""},
+      {"libtorch",
+       fmt::format("{}.{}.{}", TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR, TORCH_VERSION_PATCH), ""},
+      blas(),
+      multiply(1),
+      multiply(machine.threads),
+      gpu(),
+      folder("CAJAL_DATA"),
+      folder("CAJAL_GOLDEN")};
+  if (json) {
+    Json out = Json::object();
+    for (const auto& finding : findings) {
+      out[finding.what] = finding.value;
+      if (!finding.advice.empty()) out["advice"].push_back(finding.what + ": " + finding.advice);
+    }
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  for (const auto& finding : findings) {
+    fmt::print("{:<16}{}\n", finding.what, finding.value);
+    if (!finding.advice.empty()) fmt::print("{:<16}! {}\n", "", finding.advice);
+  }
+}
+
 void setup(CLI::App& app, int&) {
-  app.callback([] {
-    const auto machine = this_machine();
-    fmt::print("cajal {}\nprocessor  {} ({} threads)\nlibtorch   {}\n", version(),
-               machine.processor, machine.threads, TORCH_VERSION);
-  });
+  const auto json = std::make_shared<bool>(false);
+  app.add_flag("--json", *json, "one JSON object on stdout");
+  app.callback([json] { report(*json); });
 }
 
 const auto registered = verbs().add("doctor", {"what this machine and build can do", setup});

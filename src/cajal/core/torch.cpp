@@ -1,6 +1,7 @@
 #include "cajal/core/torch.h"
 
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
 
 #include <cmath>
 
@@ -12,7 +13,13 @@ namespace cajal {
 void seed_everything(uint64_t seed) { torch::manual_seed(seed); }
 
 void set_torch_threads(int threads) {
-  at::set_num_threads(threads > 0 ? threads : available_processors());
+  if (threads <= 0) threads = available_processors();
+  at::set_num_threads(threads);
+  // OpenBLAS keeps threads of its own, which libtorch does not count.
+  using SetThreads = void (*)(int);
+  static const auto set =
+      reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (set) set(threads);
 }
 
 torch::Device pick_device(const std::string& name) {
