@@ -26,7 +26,8 @@ fs::path beside(const fs::path& path) {
 }
 
 int open_to_read(const fs::path& path, struct stat& status) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   require(descriptor >= 0, "{}: cannot be opened: {}", path.string(), reason());
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor);
@@ -59,6 +60,8 @@ MappedFile::~MappedFile() {
 
 void MappedFile::forget(std::span<const std::byte> range) const {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  // Memory of others would lose its content, not only its pages.
+  if (range.data() < data_ || range.data() + range.size() > data_ + size_) return;
   // Only whole pages inside the range: a neighbour's bytes on a shared page stay.
   const auto begin = (reinterpret_cast<uintptr_t>(range.data()) + page - 1) / page * page;
   const auto end = reinterpret_cast<uintptr_t>(range.data() + range.size()) / page * page;
@@ -92,15 +95,24 @@ void write_file(const fs::path& path, std::string_view content) {
   file.commit();
 }
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), beside_(beside(path_)) {
-  descriptor_ = ::open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  std::error_code error;
+  const auto status = fs::status(path_, error);
+  // A device or a pipe cannot be replaced: it is written itself.
+  if (!fs::exists(status) || fs::is_regular_file(status)) {
+    if (fs::is_symlink(path_, error)) path_ = fs::weakly_canonical(path_);
+    beside_ = beside(path_);
+  }
+  descriptor_ = beside_.empty()
+                    ? ::open(path_.c_str(), O_WRONLY | O_CLOEXEC)
+                    : ::open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   require(descriptor_ >= 0, "{}: cannot be written: {}", path_.string(), reason());
 }
 
 AtomicFile::~AtomicFile() {
   if (descriptor_ < 0) return;
   ::close(descriptor_);
-  ::unlink(beside_.c_str());
+  if (!beside_.empty()) ::unlink(beside_.c_str());
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
@@ -113,9 +125,11 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 }
 
 void AtomicFile::commit() {
-  require(::fsync(descriptor_) == 0, "{}: cannot be written: {}", path_.string(), reason());
-  require(::rename(beside_.c_str(), path_.c_str()) == 0, "{}: cannot be put in place: {}",
-          path_.string(), reason());
+  if (!beside_.empty()) {
+    require(::fsync(descriptor_) == 0, "{}: cannot be written: {}", path_.string(), reason());
+    require(::rename(beside_.c_str(), path_.c_str()) == 0, "{}: cannot be put in place: {}",
+            path_.string(), reason());
+  }
   ::close(descriptor_);
   descriptor_ = -1;
 }

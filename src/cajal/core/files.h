@@ -23,6 +23,7 @@ class MappedFile {
   const std::filesystem::path& path() const { return path_; }
 
   /// Tells the system that these bytes will not be read again soon, so that their pages can go.
+  /// Bytes that are not of this file are left alone.
   void forget(std::span<const std::byte> range) const;
 
  private:
@@ -38,8 +39,9 @@ std::string read_file(const std::filesystem::path& path, size_t limit = SIZE_MAX
 void write_file(const std::filesystem::path& path, std::string_view content);
 
 /// A file written beside its place; `commit` syncs and renames it there, and without `commit` the
-/// destructor removes what was written. Every call throws Error that names the file (disk full, no
-/// permission).
+/// destructor removes what was written. A symbolic link stays and its target is replaced; what is
+/// no regular file (/dev/stdout) is written itself. Every call throws Error that names the file
+/// (disk full, no permission).
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

@@ -1,6 +1,7 @@
 #include "cajal/core/json.h"
 
-#include <unordered_set>
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "cajal/core/error.h"
@@ -10,34 +11,37 @@ namespace cajal {
 namespace {
 
 // Builds the document while it watches depth and repeated keys, which the plain parser lets pass.
-class Builder : public nlohmann::detail::json_sax_dom_parser<Json> {
-  using Base = nlohmann::detail::json_sax_dom_parser<Json>;
-
+// It appends keys where the plain parser first searches those before, which would take minutes for
+// a vocabulary or an index of 100,000 names.
+class Builder {
  public:
   Builder(Json& result, std::string_view where, JsonLimits limits)
-      : Base(result, false), where_(where), limits_(limits) {}
+      : result_(result), where_(where), limits_(limits) {}
 
-  bool start_object(std::size_t elements) {
-    descend();
-    keys_.emplace_back();
-    return Base::start_object(elements);
+  bool null() { return add(nullptr); }
+  bool boolean(bool value) { return add(value); }
+  bool number_integer(int64_t value) { return add(value); }
+  bool number_unsigned(uint64_t value) { return add(value); }
+  bool number_float(double value, const std::string&) { return add(value); }
+  bool string(std::string& value) { return add(std::move(value)); }
+  bool binary(Json::binary_t&) { return false; }  // not in JSON text
+
+  bool start_object(std::size_t) { return descend(Json::object()); }
+  bool start_array(std::size_t) { return descend(Json::array()); }
+  bool key(std::string& name) {
+    auto& object = open_.back()->get_ref<Json::object_t&>();
+    object.Json::object_t::Container::emplace_back(std::move(name), nullptr);
+    value_ = &object.back().second;
+    return true;
   }
   bool end_object() {
-    --depth_;
-    keys_.pop_back();
-    return Base::end_object();
-  }
-  bool start_array(std::size_t elements) {
-    descend();
-    return Base::start_array(elements);
+    refuse_repeated_keys(open_.back()->get_ref<const Json::object_t&>());
+    open_.pop_back();
+    return true;
   }
   bool end_array() {
-    --depth_;
-    return Base::end_array();
-  }
-  bool key(std::string& name) {
-    require(keys_.back().insert(name).second, "{}: key '{}' appears twice", where_, name);
-    return Base::key(name);
+    open_.pop_back();
+    return true;
   }
   template <class Exception>
   bool parse_error(std::size_t position, const std::string&, const Exception& error) {
@@ -47,14 +51,37 @@ class Builder : public nlohmann::detail::json_sax_dom_parser<Json> {
   }
 
  private:
-  void descend() {
-    require(++depth_ <= limits_.depth, "{}: nested deeper than {} levels", where_, limits_.depth);
+  // Puts a value at the document's root, behind the last key or at the end of the array.
+  Json& place(Json value) {
+    if (open_.empty()) return result_ = std::move(value);
+    if (open_.back()->is_object()) return *value_ = std::move(value);
+    auto& array = open_.back()->get_ref<Json::array_t&>();
+    return array.emplace_back(std::move(value));
+  }
+  bool add(Json value) {
+    place(std::move(value));
+    return true;
+  }
+  bool descend(Json value) {
+    open_.push_back(&place(std::move(value)));
+    require(static_cast<int>(open_.size()) <= limits_.depth, "{}: nested deeper than {} levels",
+            where_, limits_.depth);
+    return true;
+  }
+  void refuse_repeated_keys(const Json::object_t& object) {
+    keys_.clear();
+    for (const auto& [key, value] : object) keys_.push_back(key);
+    std::sort(keys_.begin(), keys_.end());
+    const auto repeated = std::adjacent_find(keys_.begin(), keys_.end());
+    if (repeated != keys_.end()) fail("{}: key '{}' appears twice", where_, *repeated);
   }
 
+  Json& result_;
+  Json* value_ = nullptr;    // of the last key
+  std::vector<Json*> open_;  // objects and arrays that have not ended, outermost first
+  std::vector<std::string_view> keys_;
   std::string_view where_;
   JsonLimits limits_;
-  int depth_ = 0;
-  std::vector<std::unordered_set<std::string>> keys_;
 };
 
 }  // namespace
