@@ -17,7 +17,8 @@ struct MeasureOptions {
 
 /// One streaming pass of `model` over a text: what each FFN neuron did. Memory does not depend on
 /// the number of tokens. The text is cut into windows that do not overlap; where the family has a
-/// begin id it stands before each window and is not counted.
+/// begin id it stands before each window and is not counted. Neurons of a split model are counted
+/// under the numbers that they had in the original.
 /// Throws Error for fewer than 2 tokens, vision models, ids out of range, options out of range, and
 /// activations that are not finite (naming the layer).
 Census measure(lm::Transformer& model, std::span<const int32_t> ids,
@@ -27,7 +28,7 @@ Census measure(lm::Transformer& model, std::span<const int32_t> ids,
 uint64_t fingerprint(const lm::Transformer& model);
 
 /// Euclidean length of the rows that belong to each neuron, [neurons]: of keys (for gated neurons
-/// multiplied with that of gates) or of values.
+/// multiplied with that of gates) or of values, in the order in which they are stored.
 std::vector<float> key_norms(const lm::FeedForward& ffn);
 std::vector<float> value_norms(const lm::FeedForward& ffn);
 

@@ -21,8 +21,8 @@ struct ErrorOptions {
 Choices measure_errors(lm::Transformer& model, const atlas::Census& census,
                        std::span<const int32_t> ids, const ErrorOptions& options = {});
 
-/// E ||FFN(x) - FFN'(x)||^2 / E ||FFN(x)||^2 in each layer, x being what the layer reads in
-/// `model`. Both must order their neurons' outputs alike only in the sum, so any split will do.
+/// E ||FFN(x) - FFN'(x)||^2 / E ||FFN(x)||^2 in each layer, where FFN' is that of `changed` and x
+/// is what the layer reads in `model`.
 std::vector<double> output_errors(lm::Transformer& model, const lm::Transformer& changed,
                                   std::span<const int32_t> ids, int64_t tokens = 4096);
 
