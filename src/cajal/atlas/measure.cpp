@@ -134,6 +134,14 @@ uint64_t fingerprint(const lm::Transformer& model) {
   return hash;
 }
 
+Census blank(const lm::Transformer& model) {
+  Census census;
+  census.model_hash = fingerprint(model);
+  for (const auto& block : model->blocks)
+    census.layers.emplace_back(key_norms(block.ffn), value_norms(block.ffn), model->config.gated);
+  return census;
+}
+
 Census measure(lm::Transformer& model, std::span<const int32_t> ids, const MeasureOptions& options,
                Progress* progress) {
   const auto& config = model->config;
@@ -146,7 +154,7 @@ Census measure(lm::Transformer& model, std::span<const int32_t> ids, const Measu
           "shard {}/{}: expected 1/{} to {}/{}", options.shard, options.shards, options.shards,
           options.shards, options.shards);
   const bool begins = config.begin_id >= 0;
-  Census census;
+  auto census = blank(model);
   census.context = options.context > 0 ? options.context : std::min<int64_t>(512, config.context);
   require(census.context <= config.context && census.context > begins,
           "context {}: the model takes 2 to {} tokens", census.context, config.context);
@@ -154,11 +162,8 @@ Census measure(lm::Transformer& model, std::span<const int32_t> ids, const Measu
   census.batch = options.batch;
   census.units = cutting.units();
   census.seed = options.seed;
-  census.model_hash = fingerprint(model);
   census.text_hash = hash_bytes(std::as_bytes(ids));
   census.text_tokens = cutting.tokens;
-  for (const auto& block : model->blocks)
-    census.layers.emplace_back(key_norms(block.ffn), value_norms(block.ffn), config.gated);
 
   const auto chosen = sample_tokens(cutting.tokens, options.samples, options.seed);
   const auto begin = census.units * (options.shard - 1) / options.shards;

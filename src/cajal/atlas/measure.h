@@ -24,6 +24,9 @@ struct MeasureOptions {
 Census measure(lm::Transformer& model, std::span<const int32_t> ids,
                const MeasureOptions& options = {}, Progress* progress = nullptr);
 
+/// A census of no tokens: the neurons and the lengths of their rows.
+Census blank(const lm::Transformer& model);
+
 /// Tells models apart: a hash of the configuration and of the head of every FFN matrix.
 uint64_t fingerprint(const lm::Transformer& model);
 
