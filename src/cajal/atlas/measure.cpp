@@ -19,11 +19,15 @@ std::vector<float> to_vector(const torch::Tensor& t) {
   return {flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel()};
 }
 
+// Where each neuron of the original is among those stored.
+torch::Tensor natural(const lm::FeedForward& ffn) { return ffn.order.argsort(); }
+
 template <class OfGroup>
 std::vector<float> over_groups(const lm::FeedForward& ffn, OfGroup&& of_group) {
   std::vector<torch::Tensor> parts;
   for (const auto& group : ffn.groups) parts.push_back(of_group(group));
-  return to_vector(torch::cat(parts));
+  const auto stored = torch::cat(parts);
+  return to_vector(ffn.order.defined() ? stored.index_select(0, natural(ffn)) : stored);
 }
 
 // How a text is cut: windows of `step` tokens, `batch` windows a unit.
@@ -75,7 +79,9 @@ class Measurement {
 
   void record(size_t l, const torch::Tensor& value) {
     auto& layer = census_.layers[l];
-    const auto counted = prefix_ ? value.slice(1, 1) : value;
+    auto counted = prefix_ ? value.slice(1, 1) : value;
+    if (const auto& ffn = model_->blocks[l].ffn; ffn.order.defined())
+      counted = counted.index_select(-1, natural(ffn));
     const auto rows =
         counted.reshape({-1, counted.size(-1)}).to(torch::kCPU, torch::kFloat).contiguous();
     require(rows.size(1) == layer.neurons, "layer {}: {} activations a token, expected {}", l,

@@ -31,7 +31,7 @@ Census blank(const lm::Transformer& model);
 uint64_t fingerprint(const lm::Transformer& model);
 
 /// Euclidean length of the rows that belong to each neuron, [neurons]: of keys (for gated neurons
-/// multiplied with that of gates) or of values, in the order in which they are stored.
+/// multiplied with that of gates) or of values, under their original numbers.
 std::vector<float> key_norms(const lm::FeedForward& ffn);
 std::vector<float> value_norms(const lm::FeedForward& ffn);
 

@@ -21,6 +21,11 @@ torch::Tensor joined(const std::vector<torch::Tensor>& parts) {
   return parts.size() == 1 ? parts.front() : torch::cat(parts);
 }
 
+torch::Tensor index_of(const std::vector<int32_t>& order) {
+  return torch::from_blob(const_cast<int32_t*>(order.data()), {std::ssize(order)}, torch::kInt)
+      .clone();
+}
+
 torch::ScalarType dense_type(Format format) {
   switch (format) {
     case Format::f16:
@@ -37,6 +42,17 @@ Matrix matrix_of(const Storage& storage, const torch::Tensor& rows, Major major)
   const auto stored = encode(storage.format, rows);
   return is_quantised(storage.format) ? Matrix::packed(storage.format, stored, rows.size(1), major)
                                       : Matrix::dense(stored, major);
+}
+
+// Biases of 0 where a family writes all of them or none.
+void add_biases(std::vector<lm::FeedForward>& ffns, int64_t width) {
+  for (auto& ffn : ffns) {
+    if (!ffn.value_bias.defined()) ffn.value_bias = torch::zeros({width});
+    for (auto& group : ffn.groups)
+      for (auto* bias : {&group.key_bias, &group.gate_bias})
+        if (!bias->defined() && (bias == &group.key_bias || group.gate.defined()))
+          *bias = torch::zeros({group.neurons()});
+  }
 }
 
 // What the dropped neurons wrote on average, sum of E[a_i] w_i.
@@ -74,7 +90,9 @@ NeuronRows neuron_rows(const lm::FeedForward& ffn) {
     const auto wide = [](const torch::Tensor& t) { return t.defined() ? t.to(torch::kFloat) : t; };
     key_bias.push_back(wide(group.key_bias)), gate_bias.push_back(wide(group.gate_bias));
   }
-  return {joined(key), joined(gate), joined(value), joined(key_bias), joined(gate_bias)};
+  const NeuronRows stored{joined(key), joined(gate), joined(value), joined(key_bias),
+                          joined(gate_bias)};
+  return ffn.order.defined() ? stored.pick(ffn.order.argsort()) : stored;
 }
 
 torch::Tensor encode(Format format, const torch::Tensor& rows) {
@@ -155,6 +173,9 @@ lm::FeedForward split(const lm::FeedForward& ffn, const LayerPlan& plan,
     begin += group.neurons;
   }
   require(begin == rows.neurons(), "the plan has {} neurons, the layer {}", begin, rows.neurons());
+  int64_t left = 0;
+  for (const auto& group : out.groups) left += group.neurons();
+  if (!plan.order.empty() && left == begin) out.order = index_of(plan.order);
   return out;
 }
 
@@ -163,10 +184,27 @@ void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census
           "plan for {} layers, census of {}, model of {}", plan.layers.size(), census.layers.size(),
           model->blocks.size());
   torch::NoGradGuard no_grad;
+  auto& config = model->config;
+  std::vector<lm::FeedForward> built;
+  int64_t neurons = -1;
+  bool biased = config.ffn_bias;
   for (size_t l = 0; l < plan.layers.size(); ++l) {
-    auto& ffn = model->blocks[l].ffn;
-    ffn = split(ffn, plan.layers[l], census.layers[l]);
+    built.push_back(split(model->blocks[l].ffn, plan.layers[l], census.layers[l]));
+    int64_t left = 0;
+    for (const auto& group : built.back().groups) left += group.neurons();
+    require(neurons < 0 || left == neurons,
+            "the plan keeps {} neurons in layer {} but {} before it; all layers must keep as many",
+            left, l, neurons);
+    neurons = left;
+    biased = biased || built.back().value_bias.defined();
   }
+  require(biased == config.ffn_bias || config.family == lm::Family::llama,
+          "dropped neurons leave their mean in the value bias, and family {} has none",
+          to_name(config.family));
+  if (biased && !config.ffn_bias) add_biases(built, config.width);
+  config.neurons = neurons;
+  config.ffn_bias = biased;
+  for (size_t l = 0; l < built.size(); ++l) model->blocks[l].ffn = std::move(built[l]);
 }
 
 }  // namespace cajal::surgery

@@ -4,8 +4,8 @@
 
 namespace cajal::surgery {
 
-/// The rows of the neurons of one FFN, one row a neuron, fp32, in the order in which the model's
-/// activations come.
+/// The rows of the neurons of one FFN, one row a neuron, fp32, under the numbers that the neurons
+/// had in the original model.
 struct NeuronRows {
   torch::Tensor key, gate, value;     // [neurons, width]; gate undefined unless gated
   torch::Tensor key_bias, gate_bias;  // [neurons] or undefined
@@ -13,6 +13,7 @@ struct NeuronRows {
   int64_t neurons() const { return key.size(0); }
   /// The rows listed in `order`, or all as they are when it is empty.
   NeuronRows select(const std::vector<int32_t>& order) const;
+  NeuronRows pick(const torch::Tensor& index) const;
   NeuronRows slice(int64_t begin, int64_t end) const;
 };
 NeuronRows neuron_rows(const lm::FeedForward& ffn);
@@ -29,7 +30,8 @@ torch::Tensor kept(const Storage& storage, const torch::Tensor& rows);
 lm::FeedForward split(const lm::FeedForward& ffn, const LayerPlan& plan,
                       const atlas::LayerCensus& census);
 
-/// Rebuilds every FFN of a model in memory. Throws Error when plan and model do not fit.
+/// Rebuilds every FFN of a model in memory. Throws Error when plan and model do not fit; the model
+/// is then as it was. All layers must keep as many neurons.
 void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census);
 
 }  // namespace cajal::surgery
