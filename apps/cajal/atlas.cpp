@@ -35,7 +35,7 @@ void read_shard(const std::string& text, atlas::MeasureOptions& options) {
 
 void build(Build& from) {
   read_shard(from.shard, from.options);
-  const auto folder = fs::absolute(from.model).lexically_normal();
+  const auto folder = fs::absolute(lm::find_model(from.model)).lexically_normal();
   auto model = lm::load(folder);
   set_torch_threads(0);
   const auto reading = atlas::read_text(folder, model->config.vocabulary, from.text, from.tokens);

@@ -85,10 +85,11 @@ void split(const Options& o) {
   set_torch_threads(0);
   require(!fs::exists(o.output) || fs::is_empty(o.output),
           "{}: is there already, expected a new folder", o.output);
-  auto model = lm::load(o.model);
+  const auto folder = lm::find_model(o.model);
+  auto model = lm::load(folder);
   const auto before = surgery::sizes(model);
   std::optional<atlas::Reading> reading;
-  if (!o.text.empty()) reading = atlas::read_text(o.model, model->config.vocabulary, o.text, 32768);
+  if (!o.text.empty()) reading = atlas::read_text(folder, model->config.vocabulary, o.text, 32768);
   const auto census = find_census(o, model, reading ? &*reading : nullptr);
   if (census.tokens() > 0)
     std::cerr << forecast_table(census, from_name<surgery::Score>(o.score, "--score")) << '\n';
@@ -99,7 +100,7 @@ void split(const Options& o) {
   if (!o.attention.empty()) formats.attention = from_name<Format>(o.attention, "--attention");
   if (!o.embedding.empty()) formats.embedding = from_name<Format>(o.embedding, "--embedding");
   surgery::requantise(model, formats);
-  surgery::write(model, o.model, o.output);
+  surgery::write(model, folder, o.output);
   write_json(fs::path(o.output) / "plan.json", plan.json(), -1);
   std::cerr << sizes_text(before, surgery::sizes(model)) << "written to " << o.output
             << "; cajal eval and cajal generate take it as any model\n";
