@@ -8,7 +8,12 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+# Downloads (`cajal data get`): libcurl fetches, libcrypto checks, libarchive unpacks. Each is optional;
+# without one the step that needs it says so. libpng reads and writes PNG.
 find_package(CURL)
+find_package(OpenSSL COMPONENTS Crypto)
+find_package(LibArchive)
+find_package(PNG)
 find_package(fmt REQUIRED)
 
 # Imported, so that the installed package makes them again by including this same file.
@@ -19,6 +24,18 @@ target_link_libraries(cajal_base_dependencies INTERFACE
 if(CURL_FOUND)
   target_link_libraries(cajal_base_dependencies INTERFACE CURL::libcurl)
   target_compile_definitions(cajal_base_dependencies INTERFACE CAJAL_CURL)
+endif()
+if(OPENSSL_FOUND)
+  target_link_libraries(cajal_base_dependencies INTERFACE OpenSSL::Crypto)
+  target_compile_definitions(cajal_base_dependencies INTERFACE CAJAL_CRYPTO)
+endif()
+if(LibArchive_FOUND)
+  target_link_libraries(cajal_base_dependencies INTERFACE LibArchive::LibArchive)
+  target_compile_definitions(cajal_base_dependencies INTERFACE CAJAL_ARCHIVE)
+endif()
+if(PNG_FOUND)
+  target_link_libraries(cajal_base_dependencies INTERFACE PNG::PNG)
+  target_compile_definitions(cajal_base_dependencies INTERFACE CAJAL_PNG)
 endif()
 
 option(CAJAL_TORCH "build everything that needs libtorch" ON)

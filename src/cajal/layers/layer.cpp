@@ -15,6 +15,12 @@ std::vector<std::string_view> port_names(const std::vector<Port>& ports) {
   return names;
 }
 
+/// Errors of libtorch run over many lines; the first one says what was wrong.
+[[noreturn]] void refuse(std::string_view layer, const c10::Error& error) {
+  const std::string text = error.what_without_backtrace();
+  fail("{}: {}", layer, text.substr(0, text.find('\n')));
+}
+
 }  // namespace
 
 NamedTensors Layer::forward(const NamedTensors& tensors) const {
@@ -28,7 +34,12 @@ NamedTensors Layer::forward(const NamedTensors& tensors) const {
             port.shape);
     if (it != tensors.end()) check(name, port, it->second, axes);
   }
-  auto out = call(tensors);
+  NamedTensors out;
+  try {
+    out = call(tensors);
+  } catch (const c10::Error& error) {
+    refuse(name, error);
+  }
   for (const auto& port : outputs)
     if (out.contains(port.name)) check(name, port, out.at(port.name), axes);
   return out;
@@ -40,11 +51,16 @@ Registry<Kind>& registry() {
 }
 
 Layer build(std::string_view name, const Json& options) {
-  auto layer = registry().at(name).build(options);
-  for (const auto& parameter : layer.module->named_parameters())
-    require(!has_port(layer.inputs, parameter.key()),
-            "{}: '{}' names both a parameter and an input", name, parameter.key());
-  return layer;
+  const auto& kind = registry().at(name);
+  try {
+    auto layer = kind.build(options);
+    for (const auto& parameter : layer.module->named_parameters())
+      require(!has_port(layer.inputs, parameter.key()),
+              "{}: '{}' names both a parameter and an input", name, parameter.key());
+    return layer;
+  } catch (const c10::Error& error) {
+    refuse(name, error);
+  }
 }
 
 void load_weights(const Layer& layer, const NamedTensors& weights, std::string_view where) {
