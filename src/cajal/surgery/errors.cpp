@@ -4,57 +4,11 @@
 
 #include "cajal/core/error.h"
 #include "cajal/models/lm/block.h"
+#include "cajal/surgery/inputs.h"
 #include "cajal/surgery/split.h"
 
 namespace cajal::surgery {
 namespace {
-
-// Runs one batch of windows of `ids` and shows each layer what its FFN reads, x [tokens, width],
-// and what the residual stream behind it holds.
-using LayerVisitor = std::function<void(size_t layer, const torch::Tensor& x)>;
-using StreamVisitor = std::function<void(size_t layer, const torch::Tensor& residual)>;
-
-void visit(lm::Transformer& model, std::span<const int32_t> ids, int64_t tokens,
-           const LayerVisitor& on_input, const StreamVisitor& on_residual) {
-  const auto& config = model->config;
-  require(!config.vision(), "errors are measured on text, this model reads images");
-  const auto length = std::min<int64_t>({512, config.context, std::ssize(ids)});
-  const auto count = std::min<int64_t>(tokens, std::ssize(ids)) / std::max<int64_t>(length, 1);
-  require(count > 0 && length >= 2, "the calibration text has {} tokens, expected {} at least",
-          ids.size(), length);
-  const bool post = config.norm_place == lm::NormPlace::post;
-  lm::Hooks hooks;
-  for (size_t l = 0; l < model->blocks.size(); ++l) {
-    const auto& norm = post ? model->blocks[l].norm1 : model->blocks[l].norm2;
-    const auto point = fmt::format("blocks.{}.{}.hook_normalized", l, post ? "ln1" : "ln2");
-    hooks.add(point, [&, l](std::string_view, const torch::Tensor& value) {
-      // The point comes before the norm's own scale and shift.
-      auto x = value.to(torch::kFloat);
-      if (norm.weight.defined())
-        x = x * (norm.weight.to(torch::kFloat) + (config.norm == lm::NormKind::rms_one_plus));
-      if (norm.bias.defined()) x = x + norm.bias.to(torch::kFloat);
-      on_input(l, x.reshape({-1, x.size(-1)}));
-      return torch::Tensor();
-    });
-    if (on_residual)
-      hooks.add(fmt::format("blocks.{}.hook_resid_post", l),
-                [&, l](std::string_view, const torch::Tensor& value) {
-                  on_residual(l, value.to(torch::kFloat).reshape({-1, value.size(-1)}));
-                  return torch::Tensor();
-                });
-  }
-  const auto last = model->blocks.size() - 1;
-  hooks.stop_after(on_residual
-                       ? fmt::format("blocks.{}.hook_resid_post", last)
-                       : fmt::format("blocks.{}.{}.hook_normalized", last, post ? "ln1" : "ln2"));
-  const auto input =
-      torch::from_blob(const_cast<int32_t*>(ids.data()), {count, length}, torch::kInt)
-          .to(torch::kLong);
-  lm::Pass pass;
-  pass.hooks = &hooks;
-  torch::NoGradGuard no_grad;
-  model->forward(input, pass);
-}
 
 torch::Tensor activations(const lm::Config& config, const NeuronRows& rows,
                           const torch::Tensor& x) {
@@ -139,7 +93,7 @@ Choices measure_errors(lm::Transformer& model, const atlas::Census& census,
       for (auto* half : {&group.key, &group.value})
         for (auto& error : half->error) error /= typical;
   };
-  visit(model, ids, options.tokens, on_input, on_residual);
+  visit_inputs(model, ids, options.tokens, on_input, on_residual);
   return choices;
 }
 
@@ -149,13 +103,11 @@ std::vector<double> output_errors(lm::Transformer& model, const lm::Transformer&
           model->blocks.size(), changed->blocks.size());
   std::vector<double> out(model->blocks.size());
   const lm::Points no_points(nullptr);
-  visit(model, ids, tokens,
-        [&](size_t l, const torch::Tensor& x) {
-          const auto y = lm::feed_forward(model->config, model->blocks[l].ffn, x, no_points);
-          const auto z = lm::feed_forward(changed->config, changed->blocks[l].ffn, x, no_points);
-          out[l] = mean_square_length(y - z) / mean_square_length(y);
-        },
-        {});
+  visit_inputs(model, ids, tokens, [&](size_t l, const torch::Tensor& x) {
+    const auto y = lm::feed_forward(model->config, model->blocks[l].ffn, x, no_points);
+    const auto z = lm::feed_forward(changed->config, changed->blocks[l].ffn, x, no_points);
+    out[l] = mean_square_length(y - z) / mean_square_length(y);
+  });
   return out;
 }
 
