@@ -1,18 +1,17 @@
 #include "cajal/data/catalogue.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <optional>
 #include <set>
 
 #include "cajal/core/files.h"
-#include "temporary_folder.h"
+#include "core/scratch.h"
+#include "says.h"
 
 namespace cajal::data {
 namespace {
 namespace fs = std::filesystem;
-using testing::HasSubstr;
 
 /// An environment variable that gets its old value back.
 class Variable {
@@ -34,12 +33,14 @@ class Variable {
   std::optional<std::string> old_;
 };
 
-TEST(Catalogue, HasEveryNameOnceInAlphabeticalOrder) {
+using Catalogue = Scratch;
+
+TEST_F(Catalogue, HasEveryNameOnceInAlphabeticalOrder) {
   for (size_t i = 1; i < catalogue().size(); ++i)
     EXPECT_LT(catalogue()[i - 1].name, catalogue()[i].name);
 }
 
-TEST(Catalogue, StatesLicenceAndCitationOfEverySet) {
+TEST_F(Catalogue, StatesLicenceAndCitationOfEverySet) {
   for (const auto& set : catalogue()) {
     EXPECT_FALSE(set.what.empty()) << set.name;
     EXPECT_FALSE(set.licence.empty()) << set.name;
@@ -48,7 +49,7 @@ TEST(Catalogue, StatesLicenceAndCitationOfEverySet) {
   }
 }
 
-TEST(Catalogue, HoldsOnlyWellFormedSumsAndWebAddresses) {
+TEST_F(Catalogue, HoldsOnlyWellFormedSumsAndWebAddresses) {
   const auto hexadecimal = [](const std::string& sum, size_t digits) {
     return sum.empty() ||
            (sum.size() == digits && sum.find_first_not_of("0123456789abcdef") == sum.npos);
@@ -64,39 +65,40 @@ TEST(Catalogue, HoldsOnlyWellFormedSumsAndWebAddresses) {
     }
 }
 
-TEST(Catalogue, NamesTheNearestSetForAMisspeltOne) {
-  EXPECT_THAT(error_of([] { dataset("minst"); }), HasSubstr("mnist"));
+TEST_F(Catalogue, NamesTheNearestSetForAMisspeltOne) {
+  EXPECT_TRUE(says(error_of([] { dataset("minst"); }), "mnist"));
 }
 
-TEST(Catalogue, LooksBelowCajalDataBeforeTheCache) {
-  TemporaryFolder data, cache;
-  const Variable root("CAJAL_DATA", data.path()), xdg("XDG_CACHE_HOME", cache.path());
+TEST_F(Catalogue, LooksBelowCajalDataBeforeTheCache) {
+  const auto data = in("data"), cache = in("cache");
+  const Variable root("CAJAL_DATA", data.string()), xdg("XDG_CACHE_HOME", cache.string());
   fs::create_directories(data / "mnist10k");
   fs::create_directories(cache / "cajal/data/mnist");
   write_file(cache / "cajal/data/mnist/ORIGIN.json", "{}");
   const auto here = places(dataset("mnist"));
   ASSERT_EQ(here.size(), 2u);
   EXPECT_EQ(here[0].folder, data / "mnist10k");
-  EXPECT_THAT(here[0].holds, HasSubstr("10,000"));
+  EXPECT_TRUE(says(here[0].holds, "10,000"));
   EXPECT_EQ(here[1].folder, cache / "cajal/data/mnist");
 }
 
-TEST(Catalogue, TakesAnUnfinishedDownloadForAbsent) {
-  TemporaryFolder cache;
-  const Variable root("CAJAL_DATA", cache / "none"), xdg("XDG_CACHE_HOME", cache.path());
+TEST_F(Catalogue, TakesAnUnfinishedDownloadForAbsent) {
+  const auto cache = in("cache");
+  const Variable root("CAJAL_DATA", (cache / "none").string()),
+      xdg("XDG_CACHE_HOME", cache.string());
   fs::create_directories(cache / "cajal/data/mnist");
-  EXPECT_THAT(error_of([] { find_dataset("mnist"); }), HasSubstr("run: cajal data get mnist"));
+  EXPECT_TRUE(says(error_of([] { find_dataset("mnist"); }), "run: cajal data get mnist"));
 }
 
-TEST(Catalogue, SaysWhereASetWithoutDownloadBelongs) {
-  TemporaryFolder empty;
-  const Variable root("CAJAL_DATA", empty.path()), xdg("XDG_CACHE_HOME", empty.path());
-  EXPECT_THAT(error_of([] { find_dataset("classics"); }), HasSubstr("$CAJAL_DATA/classics"));
+TEST_F(Catalogue, SaysWhereASetWithoutDownloadBelongs) {
+  const auto empty = in("empty");
+  const Variable root("CAJAL_DATA", empty.string()), xdg("XDG_CACHE_HOME", empty.string());
+  EXPECT_TRUE(says(error_of([] { find_dataset("classics"); }), "$CAJAL_DATA/classics"));
 }
 
-TEST(Catalogue, FindsAFileInWhicheverPlaceHasIt) {
-  TemporaryFolder data, cache;
-  const Variable root("CAJAL_DATA", data.path()), xdg("XDG_CACHE_HOME", cache.path());
+TEST_F(Catalogue, FindsAFileInWhicheverPlaceHasIt) {
+  const auto data = in("data"), cache = in("cache");
+  const Variable root("CAJAL_DATA", data.string()), xdg("XDG_CACHE_HOME", cache.string());
   fs::create_directories(data / "ett-hourly");
   fs::create_directories(cache / "cajal/data/ett");
   write_file(data / "ett-hourly/ETTh1.csv.gz", "");
@@ -104,10 +106,10 @@ TEST(Catalogue, FindsAFileInWhicheverPlaceHasIt) {
   write_file(cache / "cajal/data/ett/ETTm1.csv", "");
   EXPECT_EQ(find_file("ett", {"ETTh1.csv", "ETTh1.csv.gz"}), data / "ett-hourly/ETTh1.csv.gz");
   EXPECT_EQ(find_file("ett", {"ETTm1.csv", "ETTm1.csv.gz"}), cache / "cajal/data/ett/ETTm1.csv");
-  EXPECT_THAT(error_of([] { find_file("ett", {"ETTm2.csv"}); }), HasSubstr("cajal data get ett"));
+  EXPECT_TRUE(says(error_of([] { find_file("ett", {"ETTm2.csv"}); }), "cajal data get ett"));
 }
 
-TEST(Catalogue, GivesTheSizeOfADownloadOnlyWhenEveryFileIsKnown) {
+TEST_F(Catalogue, GivesTheSizeOfADownloadOnlyWhenEveryFileIsKnown) {
   EXPECT_EQ(download_bytes(dataset("wikitext2")), 4'721'645);
   EXPECT_EQ(download_bytes(dataset("sentence-polarity")), std::nullopt);
 }

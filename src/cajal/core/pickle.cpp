@@ -16,6 +16,7 @@ constexpr size_t kMaxBytes = size_t{64} << 20;
 constexpr size_t kMaxValues = size_t{1} << 22;  // some 20 a tensor
 constexpr size_t kMaxOpenMarks = 100;
 constexpr std::string_view kOrderedDict = "collections.OrderedDict";
+constexpr std::string_view kDefaultDict = "collections.defaultdict";
 
 enum class Op : uint8_t {
   mark = '(',
@@ -48,6 +49,7 @@ enum class Op : uint8_t {
   tuple1 = 0x85,
   tuple2 = 0x86,
   tuple3 = 0x87,
+  newobj = 0x81,
   newtrue = 0x88,
   newfalse = 0x89,
   long1 = 0x8a,
@@ -167,6 +169,7 @@ class Unpickler {
     check(pickle_[call[0]].kind == Kind::global, "calls what is no global");
     check(pickle_[call[1]].kind == Kind::tuple, "a call without a tuple of arguments");
     if (pickle_[call[0]].text == kOrderedDict) return push(ordered_dict(pickle_[call[1]]));
+    if (pickle_[call[0]].text == kDefaultDict) return push({.kind = Kind::dict});
     push({.kind = Kind::call, .items = call});
   }
   // OrderedDict() or, as Python 2 wrote it, OrderedDict([[key, value], ...]).
@@ -186,12 +189,13 @@ class Unpickler {
     return dict;
   }
 
-  // Attributes of an object (state_dict's _metadata): nothing here needs them.
+  // The state of an object; nothing needs the attributes of a dict (state_dict's _metadata).
   void build() {
-    pop();
+    const uint32_t state = pop();
     check(stack_.size() > floor(), "the pickle takes a value that is not there");
     const auto kind = pickle_[stack_.back()].kind;
     check(kind == Kind::dict || kind == Kind::call, "sets attributes of what is no object");
+    if (kind == Kind::call) pickle_.values[stack_.back()].items.push_back(state);
   }
 
   void long1() {
@@ -278,6 +282,7 @@ void Unpickler::step(Op op) {
     case Op::stack_global:
       return stack_global();
     case Op::reduce:
+    case Op::newobj:
       return reduce();
     case Op::build:
       return build();

@@ -21,7 +21,8 @@ struct PickleValue {
     list,        // items: elements
     dict,        // items: key, value, key, value, ...
     global,      // text: its name, e.g. "torch.FloatStorage"
-    call,        // items: a global, the tuple of arguments; what it would make is never made
+    call,        // items: a global, the tuple of arguments, then any states that it was given;
+                 // what it would make is never made
     persistent,  // items: the value by which the pickler named something that lies outside
   };
   Kind kind = Kind::none;
@@ -39,10 +40,10 @@ struct Pickle {
 };
 
 /// Reads the Python pickle (protocols 2 to 5) at byte `begin` without running anything: calls stay
-/// descriptions, except that of collections.OrderedDict, which becomes a dict. Only `globals` may
-/// be named. Text views point into `bytes` and `globals`. Throws Error that names the byte on any
-/// other global, on opcodes that checkpoints do not need, and beyond bounds on size and nesting.
-/// Source: CPython, Lib/pickletools.py.
+/// descriptions, except those of collections.OrderedDict and defaultdict, which become dicts. Only
+/// `globals` may be named. Text views point into `bytes` and `globals`. Throws Error that names the
+/// byte on any other global, on opcodes that checkpoints do not need, and beyond bounds on size and
+/// nesting. Source: CPython, Lib/pickletools.py.
 Pickle unpickle(std::span<const std::byte> bytes, std::string_view where,
                 std::span<const std::string_view> globals, size_t begin = 0);
 

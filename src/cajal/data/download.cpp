@@ -106,7 +106,7 @@ Fetched download(const RemoteFile& file, const fs::path& folder, const DownloadO
 }
 
 fs::path get_dataset(const Dataset& dataset, const DownloadOptions& options,
-                     const std::function<void(const Fetched&)>& done) {
+                     const std::function<void(const RemoteFile&, const Fetched&)>& done) {
   require(!dataset.files.empty(), "{} has no download; put its folder at $CAJAL_DATA/{}",
           dataset.name, dataset.folder);
   const auto folder = cache_folder(dataset);
@@ -124,7 +124,7 @@ fs::path get_dataset(const Dataset& dataset, const DownloadOptions& options,
                      {"bytes", fetched.bytes},
                      {"sha256", fetched.sha256},
                      {"verified", fetched.verified}});
-    if (done) done(fetched);
+    if (done) done(file, fetched);
   }
   // Written last: its presence says that everything is here.
   if (!fs::exists(folder / kOriginFile))

@@ -35,7 +35,8 @@ Fetched download(const RemoteFile& file, const std::filesystem::path& folder,
 
 /// Downloads and unpacks every file of the dataset into its cache folder and marks it whole there;
 /// what is there already is kept. Calls `done` after each file.
-std::filesystem::path get_dataset(const Dataset& dataset, const DownloadOptions& options,
-                                  const std::function<void(const Fetched&)>& done = {});
+std::filesystem::path get_dataset(
+    const Dataset& dataset, const DownloadOptions& options,
+    const std::function<void(const RemoteFile&, const Fetched&)>& done = {});
 
 }  // namespace cajal::data

@@ -15,9 +15,9 @@ struct SentencePolarity {
   LabelledTexts train, valid, test;
 };
 
-/// The sentence-polarity set: 1 for praise, 0 for blame. Each class is shuffled with `seed`; 4265 of
-/// it train, the next 533 validate, the last 533 test; classes alternate in the result.
-/// Throws Error when the set is not here or has another length.
+/// The sentence-polarity set: 1 for praise, 0 for blame. Each class is shuffled with `seed`; 4265
+/// of it train, the next 533 validate, the last 533 test; classes alternate in the result. Throws
+/// Error when the set is not here or has another length.
 SentencePolarity read_sentence_polarity(uint64_t seed = 0);
 
 }  // namespace cajal::data
