@@ -1,0 +1,8 @@
+#pragma once
+// Include before Highway's other headers: the same choice of instruction sets in every kernel.
+// AVX3_DL is AVX-512 with VNNI; machines without AVX2 run the portable fallback. Vectors without a
+// fixed size (SVE, RVV) are left out because kernels keep arrays of vectors.
+#define HWY_WANT_AVX3_DL
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include <hwy/targets.h>
