@@ -164,12 +164,17 @@ Json neuron_json(const Census& census, int64_t index, int64_t neuron) {
 
 namespace {
 
+plot::Axis percent_axis(const char* label) {
+  plot::Axis axis;
+  axis.label = label, axis.low = 0, axis.high = 100;
+  return axis;
+}
+
 plot::Chart activity_chart(const Census& census) {
-  plot::BarChart chart{
-      .title = "How much of each layer is at work",
-      .y = {.label = "%", .low = 0, .high = 100},
-      .groups = {},
-      .bars = {{"activations that are not 0", {}}, {"neurons that never fired", {}}}};
+  plot::BarChart chart;
+  chart.title = "How much of each layer is at work";
+  chart.y = percent_axis("%");
+  chart.bars = {{"activations that are not 0", {}}, {"neurons that never fired", {}}};
   for (size_t l = 0; l < census.layers.size(); ++l) {
     const auto& layer = census.layers[l];
     chart.groups.push_back(std::to_string(l));
@@ -181,11 +186,11 @@ plot::Chart activity_chart(const Census& census) {
 }
 
 plot::Chart energy_chart(const Census& census, bool of_token) {
-  plot::Lines chart{.title = of_token ? "Energy in each token's own strongest neurons"
-                                      : "Energy in the best neurons chosen once for all tokens",
-                    .x = {.label = "% of the neurons"},
-                    .y = {.label = "% of the output energy", .low = 0, .high = 100},
-                    .series = {}};
+  plot::Lines chart;
+  chart.title = of_token ? "Energy in each token's own strongest neurons"
+                         : "Energy in the best neurons chosen once for all tokens";
+  chart.x.label = "% of the neurons";
+  chart.y = percent_axis("% of the output energy");
   for (size_t l = 0; l < census.layers.size(); ++l) {
     const auto& layer = census.layers[l];
     plot::Series series{.name = layer_name(l), .x = {}, .y = {}};
@@ -201,13 +206,10 @@ plot::Chart energy_chart(const Census& census, bool of_token) {
 
 plot::Chart hits_chart(const Census& census) {
   constexpr int cells = 64;
-  plot::HeatMap chart{.title = "Heavy hitters: how often each neuron is among the strongest tenth",
-                      .x = {.label = "neurons of the layer, the most frequent first"},
-                      .y = {},
-                      .columns = {},
-                      .rows = {},
-                      .values = {},
-                      .unit = "% of tokens"};
+  plot::HeatMap chart;
+  chart.title = "Heavy hitters: how often each neuron is among the strongest tenth";
+  chart.x.label = "neurons of the layer, the most frequent first";
+  chart.unit = "% of tokens";
   for (size_t l = 0; l < census.layers.size(); ++l) {
     const auto& layer = census.layers[l];
     const auto order = by_hits(layer);
@@ -225,10 +227,11 @@ plot::Chart hits_chart(const Census& census) {
 }
 
 plot::Chart forecast_chart(const Census& census) {
-  plot::Lines chart{.title = "Is an 8-bit / 4-bit split worth it?",
-                    .x = {.label = "% of the neurons kept in 8 bits"},
-                    .y = {.label = "% of the output energy they hold", .low = 0, .high = 100},
-                    .series = {{.name = "needed", .x = {}, .y = {}}}};
+  plot::Lines chart;
+  chart.title = "Is an 8-bit / 4-bit split worth it?";
+  chart.x.label = "% of the neurons kept in 8 bits";
+  chart.y = percent_axis("% of the output energy they hold");
+  chart.series.push_back({.name = "needed", .x = {}, .y = {}});
   const std::vector<double> ratios = {0.05, 0.1, 0.15, 0.25, 0.35, 0.5};
   for (const double r : ratios) {
     chart.series[0].x.push_back(100 * r);

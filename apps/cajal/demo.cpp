@@ -11,6 +11,7 @@
 #include "cajal/models/lm/generate.h"
 #include "cajal/surgery/errors.h"
 #include "cajal/surgery/split.h"
+#include "cajal/surgery/write.h"
 #include "split_report.h"
 #include "verb.h"
 
@@ -26,7 +27,7 @@ constexpr int kRounds = 5, kTokens = 40;
 struct Form {
   std::string name, what;
   lm::Transformer model;
-  surgery::Sizes sizes;
+  lm::Summary sizes;
   double bits_per_byte = 0, tokens_per_second = 0, speed = 1;  // speed: over the dense form
   std::string sample;
 };
@@ -58,13 +59,13 @@ void add_form(Demo& demo, const std::string& name, const std::string& what,
   auto model = lm::load(demo.folder);
   surgery::split(model, plan, demo.census);
   surgery::requantise(model, {.attention = Format::q8_0, .embedding = Format::q8_0});
-  demo.forms.push_back({name, what, model, surgery::sizes(model), 0, 0, 1, ""});
+  demo.forms.push_back({name, what, model, lm::summarise(model), 0, 0, 1, ""});
 }
 
 void add_forms(Demo& demo, lm::Transformer& dense) {
   const auto& config = dense->config;
   demo.forms.push_back(
-      {"dense", "the model as it is, 16 bits", dense, surgery::sizes(dense), 0, 0, 1, ""});
+      {"dense", "the model as it is, 16 bits", dense, lm::summarise(dense), 0, 0, 1, ""});
   const auto plan = [&](const char* words) { return surgery::make_plan(words, demo.census); };
   const auto bytes = [&](const surgery::Plan& p) {
     return surgery::plan_bytes(p, config.width, config.gated);
@@ -129,8 +130,8 @@ std::vector<std::vector<std::string>> rows(const Demo& demo) {
   const auto& dense = demo.forms.front();
   std::vector<std::vector<std::string>> out;
   for (const auto& form : demo.forms)
-    out.push_back({form.name, megabytes(form.sizes.stored), megabytes(form.sizes.read_per_token),
-                   fmt::format("{:.4f}", form.bits_per_byte),
+    out.push_back({form.name, megabytes(form.sizes.stored_bytes),
+                   megabytes(form.sizes.bytes_per_token), fmt::format("{:.4f}", form.bits_per_byte),
                    fmt::format("{:+.2f} %", 100 * (form.bits_per_byte / dense.bits_per_byte - 1)),
                    fmt::format("{:.0f}", form.tokens_per_second),
                    fmt::format("{:.2f}", form.speed)});
@@ -157,13 +158,13 @@ std::string table_text(const Demo& demo) {
 }
 
 plot::Chart trade_chart(const Demo& demo) {
-  plot::Lines chart{.title = "Quality against size",
-                    .x = {.label = "stored, MB"},
-                    .y = {.label = "bits a byte (lower is better)"},
-                    .series = {}};
+  plot::Lines chart;
+  chart.title = "Quality against size";
+  chart.x.label = "stored, MB";
+  chart.y.label = "bits a byte (lower is better)";
   for (const auto& form : demo.forms)
     chart.series.push_back({.name = form.name,
-                            .x = {static_cast<double>(form.sizes.stored) / 1e6},
+                            .x = {static_cast<double>(form.sizes.stored_bytes) / 1e6},
                             .y = {form.bits_per_byte},
                             .spread = {},
                             .points_only = true});
@@ -171,10 +172,10 @@ plot::Chart trade_chart(const Demo& demo) {
 }
 
 plot::Chart speed_chart(const Demo& demo) {
-  plot::BarChart chart{.title = "Speed of writing text",
-                       .y = {.label = "tokens/s", .low = 0},
-                       .groups = {},
-                       .bars = {{"tokens/s", {}}}};
+  plot::BarChart chart;
+  chart.title = "Speed of writing text";
+  chart.y.label = "tokens/s", chart.y.low = 0;
+  chart.bars = {{"tokens/s", {}}};
   for (const auto& form : demo.forms) {
     chart.groups.push_back(form.name);
     chart.bars[0].values.push_back(form.tokens_per_second);
@@ -200,8 +201,8 @@ std::vector<std::string> findings(const Demo& demo) {
   out.push_back(fmt::format(
       "The planned form takes {:.0f} % less room than the dense one, foretells the text {:.2f} % "
       "worse, and writes {:.2f} times as fast.",
-      100 *
-          (1 - static_cast<double>(planned.sizes.stored) / static_cast<double>(dense.sizes.stored)),
+      100 * (1 - static_cast<double>(planned.sizes.stored_bytes) /
+                     static_cast<double>(dense.sizes.stored_bytes)),
       100 * (planned.bits_per_byte / dense.bits_per_byte - 1), planned.speed));
   const bool better = loss(split) < loss(five);
   out.push_back(fmt::format(
@@ -232,12 +233,13 @@ std::string page(const Demo& demo) {
       grouped(demo.census.tokens()), grouped(std::ssize(demo.held_out.ids))));
   const auto& dense = demo.forms.front();
   const auto& planned = form_named(demo, "planned");
-  page.figures({{"smaller by",
-                 fmt::format("{:.0f} %", 100 * (1 - static_cast<double>(planned.sizes.stored) /
-                                                        static_cast<double>(dense.sizes.stored)))},
-                {"worse by",
-                 fmt::format("{:.2f} %", 100 * (planned.bits_per_byte / dense.bits_per_byte - 1))},
-                {"faster by a factor of", fmt::format("{:.2f}", planned.speed)}});
+  page.figures(
+      {{"smaller by",
+        fmt::format("{:.0f} %", 100 * (1 - static_cast<double>(planned.sizes.stored_bytes) /
+                                               static_cast<double>(dense.sizes.stored_bytes)))},
+       {"worse by",
+        fmt::format("{:.2f} %", 100 * (planned.bits_per_byte / dense.bits_per_byte - 1))},
+       {"faster by a factor of", fmt::format("{:.2f}", planned.speed)}});
   page.heading("What came out");
   page.table(kColumns, rows(demo));
   page.note(fmt::format(

@@ -4,6 +4,7 @@
 #include "cajal/core/torch_tensors.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/surgery/split.h"
+#include "cajal/surgery/write.h"
 #include "split_report.h"
 #include "verb.h"
 
@@ -16,12 +17,12 @@ namespace fs = std::filesystem;
 void quantize_model(const fs::path& folder, Format format, const fs::path& output) {
   auto model = lm::load(folder);
   require_row(format, model->config.width, folder.string() + ": rows of the model's width");
-  const auto before = surgery::sizes(model);
+  const auto before = lm::summarise(model);
   const auto census = atlas::blank(model);
   surgery::split(model, surgery::make_plan("all=" + to_name(format), census), census);
   surgery::requantise(model, {.attention = format, .embedding = format});
   surgery::write(model, folder, output);
-  std::cerr << sizes_text(before, surgery::sizes(model)) << "written to " << output.string()
+  std::cerr << sizes_text(before, lm::summarise(model)) << "written to " << output.string()
             << "; cajal eval and cajal generate take it as any model\n";
 }
 

@@ -9,6 +9,7 @@
 #include "cajal/core/json.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/surgery/errors.h"
+#include "cajal/surgery/write.h"
 #include "split_report.h"
 #include "verb.h"
 
@@ -87,7 +88,7 @@ void split(const Options& o) {
           "{}: is there already, expected a new folder", o.output);
   const auto folder = lm::find_model(o.model);
   auto model = lm::load(folder);
-  const auto before = surgery::sizes(model);
+  const auto before = lm::summarise(model);
   std::optional<atlas::Reading> reading;
   if (!o.text.empty()) reading = atlas::read_text(folder, model->config.vocabulary, o.text, 32768);
   const auto census = find_census(o, model, reading ? &*reading : nullptr);
@@ -102,7 +103,7 @@ void split(const Options& o) {
   surgery::requantise(model, formats);
   surgery::write(model, folder, o.output);
   write_json(fs::path(o.output) / "plan.json", plan.json(), -1);
-  std::cerr << sizes_text(before, surgery::sizes(model)) << "written to " << o.output
+  std::cerr << sizes_text(before, lm::summarise(model)) << "written to " << o.output
             << "; cajal eval and cajal generate take it as any model\n";
 }
 

@@ -3,10 +3,9 @@
 namespace cajal {
 
 std::string grouped(int64_t number) {
-  auto text = std::to_string(number);
-  for (auto at = std::ssize(text) - 3; at > (number < 0); at -= 3)
-    text.insert(static_cast<size_t>(at), ",");
-  return text;
+  if (number < 0) return "-" + grouped(-number);
+  if (number < 1000) return std::to_string(number);
+  return fmt::format("{},{:03}", grouped(number / 1000), number % 1000);
 }
 
 std::string megabytes(int64_t bytes) {
@@ -63,15 +62,14 @@ std::string plan_table(const surgery::Plan& plan) {
   return out;
 }
 
-std::string sizes_text(const surgery::Sizes& before, const surgery::Sizes& after) {
+std::string sizes_text(const lm::Summary& before, const lm::Summary& after) {
   const auto line = [](const char* what, int64_t old, int64_t now) {
     return fmt::format("{:<24}{:>12} -> {:>10}   {:.1f} % less\n", what, megabytes(old),
                        megabytes(now),
                        100 * (1 - static_cast<double>(now) / static_cast<double>(old)));
   };
-  return line("stored", before.stored, after.stored) +
-         line("of them in FFNs", before.ffn, after.ffn) +
-         line("read for a token", before.read_per_token, after.read_per_token);
+  return line("stored", before.stored_bytes, after.stored_bytes) +
+         line("read for a token", before.bytes_per_token, after.bytes_per_token);
 }
 
 }  // namespace cajal

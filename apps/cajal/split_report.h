@@ -1,8 +1,8 @@
 #pragma once
 #include <string>
 
+#include "cajal/models/lm/summary.h"
 #include "cajal/surgery/plan.h"
-#include "cajal/surgery/write.h"
 
 namespace cajal {
 
@@ -18,6 +18,6 @@ std::string forecast_table(const atlas::Census& census, surgery::Score score);
 std::string plan_table(const surgery::Plan& plan);
 
 /// A model's bytes before and after.
-std::string sizes_text(const surgery::Sizes& before, const surgery::Sizes& after);
+std::string sizes_text(const lm::Summary& before, const lm::Summary& after);
 
 }  // namespace cajal

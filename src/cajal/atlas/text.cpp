@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "cajal/core/error.h"
-#include "cajal/core/files.h"
+#include "cajal/data/text.h"
 
 namespace cajal::atlas {
 
@@ -12,8 +12,8 @@ namespace fs = std::filesystem;
 Reading read_text(const fs::path& folder, int64_t vocabulary, const fs::path& file,
                   int64_t tokens) {
   require(tokens >= 0, "{} tokens: expected 0 (all) or more", tokens);
-  const MappedFile mapped(file);
-  auto text = mapped.text();
+  const auto whole = data::read_text(file.string());
+  std::string_view text = whole;
   // Tokens are shorter than this many bytes, so that of a large text only the start is read.
   if (constexpr size_t longest = 32;
       tokens > 0 && text.size() / longest > static_cast<size_t>(tokens))

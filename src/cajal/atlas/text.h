@@ -16,9 +16,10 @@ struct Reading {
   std::optional<text::Tokenizer> tokenizer;  // none where a token is a byte
 };
 
-/// Reads `file` with the tokenizer in the model's `folder`; a model of 256 tokens without one reads
-/// bytes. `tokens` > 0: no more than that many. Throws Error when the folder has no tokenizer, and
-/// when the text has fewer than 2 tokens.
+/// Reads `file` (plain, .gz or .xz, or a corpus of the catalogue: "classics/valid") with the
+/// tokenizer in the model's `folder`; a model of 256 tokens without one reads bytes. `tokens` > 0:
+/// no more than that many. Throws Error when the folder has no tokenizer, and when the text has
+/// fewer than 2 tokens.
 Reading read_text(const std::filesystem::path& folder, int64_t vocabulary,
                   const std::filesystem::path& file, int64_t tokens = 0);
 

@@ -2,6 +2,8 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
+
 #include "cajal/core/error.h"
 #include "cajal/surgery/inputs.h"
 #include "cajal/surgery/split.h"
@@ -85,7 +87,25 @@ std::vector<Predictor> train_predictors(lm::Transformer& model, std::span<const 
     }
     torch::AutoGradMode gradients(true);
     out.push_back(train(inputs[l], fires, options, generator));
-    inputs[l] = {};
+    inputs[l] = torch::Tensor();
+  }
+  return out;
+}
+
+std::vector<torch::Tensor> hot_neurons(const atlas::Census& census, double share) {
+  std::vector<double> rates;
+  for (const auto& layer : census.layers)
+    for (int64_t i = 0; i < layer.neurons; ++i) rates.push_back(layer.firing_share(i));
+  const auto count =
+      std::min(rates.size() - 1, static_cast<size_t>(share * static_cast<double>(rates.size())));
+  auto sorted = rates;
+  std::nth_element(sorted.begin(), sorted.begin() + static_cast<int64_t>(count), sorted.end(),
+                   std::greater<>());
+  std::vector<torch::Tensor> out;
+  for (const auto& layer : census.layers) {
+    auto& hot = out.emplace_back(torch::zeros({layer.neurons}, torch::kBool));
+    for (int64_t i = 0; i < layer.neurons; ++i)
+      hot.data_ptr<bool>()[i] = count > 0 && layer.firing_share(i) > sorted[count];
   }
   return out;
 }

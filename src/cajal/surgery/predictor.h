@@ -2,6 +2,7 @@
 #include <span>
 #include <vector>
 
+#include "cajal/atlas/census.h"
 #include "cajal/models/lm/transformer.h"
 
 namespace cajal::surgery {
@@ -38,6 +39,10 @@ struct PredictorCount {
   double density() const { return static_cast<double>(guessed) / static_cast<double>(neurons); }
   double recall() const { return static_cast<double>(found) / static_cast<double>(firing); }
 };
+
+/// The `share` of all neurons of a model that fire most often, over all layers: [layers] bool
+/// [neurons]. With a cap on memory and nothing else, PowerInfer's integer program comes to this.
+std::vector<torch::Tensor> hot_neurons(const atlas::Census& census, double share);
 
 /// Computes only the neurons that are guessed, or that are in `always` (hot neurons, [layers] bool
 /// [neurons], or empty), in every pass that uses these hooks.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cajal/core/error.h"
+#include "cajal/models/lm/names.h"
 
 namespace cajal::surgery {
 namespace {
@@ -42,6 +43,36 @@ Matrix matrix_of(const Storage& storage, const torch::Tensor& rows, Major major)
   const auto stored = encode(storage.format, rows);
   return is_quantised(storage.format) ? Matrix::packed(storage.format, stored, rows.size(1), major)
                                       : Matrix::dense(stored, major);
+}
+
+// Whether a layer cannot be written as its family writes it: groups, an order, quantised rows.
+bool is_packed(const lm::FeedForward& ffn) {
+  const auto quantised = [](const Matrix& m) { return m.defined() && is_quantised(m.format()); };
+  const auto& group = ffn.groups.front();
+  return ffn.groups.size() != 1 || ffn.order.defined() || quantised(group.key) ||
+         quantised(group.gate) || quantised(group.value);
+}
+
+std::vector<lm::GroupLayout> layout_of(const lm::FeedForward& ffn) {
+  std::vector<lm::GroupLayout> out;
+  for (const auto& group : ffn.groups)
+    out.push_back({group.neurons(), group.key.format(),
+                   group.gate.defined() ? group.gate.format() : Format::f32, group.value.format()});
+  return out;
+}
+
+// A single group of floats, its matrices lying as in the family's own files.
+lm::FeedForward as_in_family(const lm::FeedForward& ffn, bool conv1d) {
+  const auto turned = [](const Matrix& matrix, Major major) {
+    if (!matrix.defined() || matrix.major() == major) return matrix;
+    return Matrix::dense(matrix.stored().t().contiguous(), major);
+  };
+  auto out = ffn;
+  auto& group = out.groups.front();
+  const auto major = conv1d ? Major::input : Major::output;
+  group.key = turned(group.key, major), group.gate = turned(group.gate, major);
+  group.value = turned(group.value, major);
+  return out;
 }
 
 // Biases of 0 where a family writes all of them or none.
@@ -179,6 +210,17 @@ lm::FeedForward split(const lm::FeedForward& ffn, const LayerPlan& plan,
   return out;
 }
 
+lm::FeedForward silence(const lm::FeedForward& ffn, const std::vector<int32_t>& neurons) {
+  auto rows = neuron_rows(ffn);
+  rows.value = rows.value.index_fill(0, index_of(neurons).to(torch::kLong), 0);
+  lm::FeedForward out;
+  out.value_bias = ffn.value_bias;
+  out.groups.push_back({Matrix::dense(rows.key), Matrix(), Matrix::dense(rows.value, Major::input),
+                        rows.key_bias, rows.gate_bias});
+  if (rows.gate.defined()) out.groups[0].gate = Matrix::dense(rows.gate);
+  return out;
+}
+
 void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census) {
   require(plan.layers.size() == model->blocks.size() && census.layers.size() == plan.layers.size(),
           "plan for {} layers, census of {}, model of {}", plan.layers.size(), census.layers.size(),
@@ -204,7 +246,13 @@ void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census
   if (biased && !config.ffn_bias) add_biases(built, config.width);
   config.neurons = neurons;
   config.ffn_bias = biased;
-  for (size_t l = 0; l < built.size(); ++l) model->blocks[l].ffn = std::move(built[l]);
+  model->layout.split.clear();
+  const bool packed = std::any_of(built.begin(), built.end(), is_packed);
+  const bool conv1d = lm::name_maps(config.family)[0].conv1d;
+  for (size_t l = 0; l < built.size(); ++l) {
+    if (packed) model->layout.split.push_back(layout_of(built[l]));
+    model->blocks[l].ffn = packed ? std::move(built[l]) : as_in_family(built[l], conv1d);
+  }
 }
 
 }  // namespace cajal::surgery

@@ -30,6 +30,10 @@ torch::Tensor kept(const Storage& storage, const torch::Tensor& rows);
 lm::FeedForward split(const lm::FeedForward& ffn, const LayerPlan& plan,
                       const atlas::LayerCensus& census);
 
+/// The FFN with the values of these neurons (by their original numbers) set to 0: they write
+/// nothing.
+lm::FeedForward silence(const lm::FeedForward& ffn, const std::vector<int32_t>& neurons);
+
 /// Rebuilds every FFN of a model in memory. Throws Error when plan and model do not fit; the model
 /// is then as it was. All layers must keep as many neurons.
 void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census);

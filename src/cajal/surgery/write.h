@@ -12,14 +12,6 @@ struct WriteOptions {
   std::optional<Format> embedding;  // of the token embedding and the vocabulary
 };
 
-/// What a model takes on disk and what decoding a token reads of it, in bytes.
-struct Sizes {
-  int64_t stored = 0;
-  int64_t ffn = 0;             // of them in FFN matrices
-  int64_t read_per_token = 0;  // every matrix once, of tables only the rows of that token
-};
-Sizes sizes(lm::Transformer& model);
-
 /// Brings the matrices of attention and the embedding into other formats, in memory.
 void requantise(lm::Transformer& model, const WriteOptions& options);
 
