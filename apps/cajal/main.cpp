@@ -1,25 +1,46 @@
 #include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
 
 #include "cajal/core/error.h"
 #include "cajal/core/machine.h"
 #include "verb.h"
 
-int main(int argc, char** argv) {
+namespace cajal {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App app("See every neuron. Run only the ones that matter.", "cajal");
-  app.set_version_flag("--version", cajal::version());
-  app.require_subcommand(1);
+  app.set_version_flag("--version", version());
   int exit_code = 0;
-  for (const auto& [name, verb] : cajal::verbs().entries()) {
-    auto* sub = app.add_subcommand(name, verb.summary);
-    verb.setup(*sub, exit_code);
+  for (const auto& [name, verb] : verbs().entries())
+    verb.setup(*app.add_subcommand(name, verb.summary), exit_code);
+  if (argc < 2) {
+    fmt::print(stderr, "{}", app.help());
+    return 2;
   }
+  if (argv[1][0] != '-') verbs().at(argv[1]);  // names the nearest verb there is
   try {
     app.parse(argc, argv);
-    return exit_code;
   } catch (const CLI::Success& done) {
     return app.exit(done);  // --help, --version
   } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "cajal: {}; see cajal --help\n", error.what());
+    const auto chosen = app.get_subcommands();
+    fail("{}; see cajal {}--help", error.what(), chosen.empty() ? "" : chosen[0]->get_name() + " ");
+  }
+  require(std::fflush(stdout) == 0, "the output could not be written");
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace cajal
+
+int main(int argc, char** argv) {
+  // A reader that goes away or a file size limit is an error to report, not a reason to die.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  try {
+    return cajal::run(argc, argv);
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "cajal: out of memory\n");
   } catch (const std::exception& error) {

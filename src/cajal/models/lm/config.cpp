@@ -24,8 +24,10 @@ std::string family_name(const Fields& f) {
 Family family_of(const Fields& f) {
   const auto name = family_name(f);
   static constexpr std::pair<std::string_view, Family> kOtherNames[] = {
-      {"gemma3", Family::gemma3},          {"gpt-neox", Family::gpt_neox},
-      {"xlm-roberta", Family::roberta},    {"camembert", Family::roberta},
+      {"gemma3", Family::gemma3},
+      {"gpt-neox", Family::gpt_neox},
+      {"xlm-roberta", Family::roberta},
+      {"camembert", Family::roberta},
       {"roberta-prelayernorm", Family::roberta},
   };
   require(name != "roberta-prelayernorm", "{} is 'roberta-prelayernorm', which is not supported",
@@ -67,10 +69,11 @@ void read_head(const Fields& f, Config& c) {
     c.head = Head::none;
     c.pooler = !c.causal;
   } else {
-    fail("{}: '{}' is not supported; known endings are ForCausalLM, LMHeadModel, ForMaskedLM, "
-         "ForPreTraining, ForSequenceClassification, ForImageClassification, "
-         "ForImageClassificationWithTeacher, Model",
-         f.at("architectures"), name);
+    fail(
+        "{}: '{}' is not supported; known endings are ForCausalLM, LMHeadModel, ForMaskedLM, "
+        "ForPreTraining, ForSequenceClassification, ForImageClassification, "
+        "ForImageClassificationWithTeacher, Model",
+        f.at("architectures"), name);
   }
 }
 
@@ -93,10 +96,9 @@ std::vector<int64_t> read_ids(const Fields& f, std::string_view key) {
 }
 
 void check(const Config& c, const Fields& f) {
-  require(c.heads * c.head_width <= int64_t{1} << 24 && c.kv_heads >= 1 &&
-              c.heads % c.kv_heads == 0,
-          "{}: {} attention heads cannot share {} key and value heads", f.where(), c.heads,
-          c.kv_heads);
+  require(
+      c.heads * c.head_width <= int64_t{1} << 24 && c.kv_heads >= 1 && c.heads % c.kv_heads == 0,
+      "{}: {} attention heads cannot share {} key and value heads", f.where(), c.heads, c.kv_heads);
   require(c.epsilon > 0 && c.epsilon < 1, "{}: the norm's epsilon is {}, expected 0 to 1",
           f.where(), c.epsilon);
   for (const int64_t window : c.window)
@@ -108,7 +110,8 @@ void check(const Config& c, const Fields& f) {
 Config config_from_json(const Json& json, const std::string& where) {
   const Fields outer(json, where);
   // Multimodal files keep the language model's settings one level down.
-  const bool nested = outer.has("text_config") && outer.get<std::string>("model_type", "") == "gemma3";
+  const bool nested =
+      outer.has("text_config") && outer.get<std::string>("model_type", "") == "gemma3";
   Json inner = nested ? json.at("text_config") : Json();
   if (nested && json.contains("architectures")) inner["architectures"] = json.at("architectures");
   if (nested && inner.is_object() && !inner.contains("model_type")) inner["model_type"] = "gemma3";

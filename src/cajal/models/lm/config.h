@@ -43,7 +43,8 @@ enum class PositionRule {
 
 /// Rotary positions: pair i of a head turns by position x inverse_frequency[i].
 struct Rope {
-  int64_t width = 0;  // rotated dimensions of a head; the rest pass
+  double base = 10000;
+  int64_t width = 0;                           // rotated dimensions of a head; the rest pass
   std::vector<double> inverse_frequency;       // [width / 2], scaling applied
   std::vector<double> long_inverse_frequency;  // longrope: for passes that reach past
   int64_t original_context = 0;                // `original_context`; else empty

@@ -122,8 +122,8 @@ void read_llama_sizes(const Fields& f, Config& c) {
 
 void read_gemma(const Fields& f, Config& c) {
   c.norm = NormKind::rms_one_plus;
-  const auto key = f.has("hidden_activation") || !f.has("hidden_act") ? "hidden_activation"
-                                                                      : "hidden_act";
+  const auto key =
+      f.has("hidden_activation") || !f.has("hidden_act") ? "hidden_activation" : "hidden_act";
   c.law = law(f, key, "gelu_pytorch_tanh");
   c.tied = f.get<bool>("tie_word_embeddings", true);
   c.query_bias = c.output_bias = f.get<bool>("attention_bias", false);
@@ -133,9 +133,10 @@ void read_gemma(const Fields& f, Config& c) {
   const auto type = dtype == "bfloat16"  ? torch::kBFloat16
                     : dtype == "float16" ? torch::kHalf
                                          : torch::kFloat;
-  c.embedding_scale =
-      torch::tensor(std::sqrt(static_cast<double>(c.width))).to(type).to(torch::kDouble)
-          .item<double>();
+  c.embedding_scale = torch::tensor(std::sqrt(static_cast<double>(c.width)))
+                          .to(type)
+                          .to(torch::kDouble)
+                          .item<double>();
   if (c.family == Family::gemma) return;
 
   c.norm_place = NormPlace::both;
@@ -186,8 +187,8 @@ void read_llama(const Fields& f, Config& c) {
       c.query_bias = c.output_bias = f.get<bool>("attention_bias", false);
       c.ffn_bias = f.get<bool>("mlp_bias", false);
   }
-  c.rope = make_rope(rope_settings(f, theta, "full_attention"), c.head_width, 1, c.context,
-                     f.where());
+  c.rope =
+      make_rope(rope_settings(f, theta, "full_attention"), c.head_width, 1, c.context, f.where());
   if (c.family != Family::gemma3) return;
   // Layers with a window turn by their own base, and are never stretched.
   auto local = Json::object();
@@ -227,9 +228,8 @@ void read_bert(const Fields& f, Config& c) {
   c.padding_id = f.get<int64_t>("pad_token_id", 1);
   c.position_offset = c.padding_id + 1;
   c.context -= c.position_offset;
-  require(c.padding_id >= 0 && c.context > 0,
-          "{}: {} leaves no position beside pad_token_id {}", f.where(),
-          f.at("max_position_embeddings"), c.padding_id);
+  require(c.padding_id >= 0 && c.context > 0, "{}: {} leaves no position beside pad_token_id {}",
+          f.where(), f.at("max_position_embeddings"), c.padding_id);
 }
 
 // timm names its models and leaves their sizes to the name.
@@ -239,8 +239,10 @@ Json timm_settings(const Fields& f) {
     const char* word;
     int64_t width, layers, heads;
   };
-  static constexpr Sizes kSizes[] = {{"_tiny_", 192, 12, 3},    {"_small_", 384, 12, 6},
-                                     {"_base_", 768, 12, 12},   {"_large_", 1024, 24, 16},
+  static constexpr Sizes kSizes[] = {{"_tiny_", 192, 12, 3},
+                                     {"_small_", 384, 12, 6},
+                                     {"_base_", 768, 12, 12},
+                                     {"_large_", 1024, 24, 16},
                                      {"_huge_", 1280, 32, 16}};
   for (const auto& [word, width, layers, heads] : kSizes) {
     if (name.find(word) == std::string::npos) continue;
@@ -248,10 +250,10 @@ Json timm_settings(const Fields& f) {
     require(patch != std::string::npos, "{}: '{}' names no patch size", f.at("architecture"), name);
     int64_t sizes[2] = {0, 224};
     std::sscanf(name.c_str() + patch, "patch%ld_%ld", &sizes[0], &sizes[1]);
-    return {{"hidden_size", width},       {"num_hidden_layers", layers},
+    return {{"hidden_size", width},         {"num_hidden_layers", layers},
             {"num_attention_heads", heads}, {"intermediate_size", 4 * width},
-            {"patch_size", sizes[0]},     {"image_size", sizes[1]},
-            {"layer_norm_eps", 1e-6},     {"architecture", name}};
+            {"patch_size", sizes[0]},       {"image_size", sizes[1]},
+            {"layer_norm_eps", 1e-6},       {"architecture", name}};
   }
   fail("{}: '{}' is not known; sizes are tiny, small, base, large, huge", f.at("architecture"),
        name);

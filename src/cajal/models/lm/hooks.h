@@ -1,6 +1,5 @@
 #pragma once
 #include <functional>
-#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,17 +15,18 @@ using HookFunction =
 
 /// Functions attached to points of the forward pass. Names are TransformerLens's
 /// ("blocks.3.mlp.hook_post"), their short forms ("post3"), or patterns with *
-/// ("blocks.*.mlp.hook_post", "*").
+/// ("blocks.*.mlp.hook_post", "*"). docs/models.md lists the points and their shapes.
 class Hooks {
  public:
   /// Attaches `function` to every point that `pattern` names; returns a handle for `remove`.
-  int add(std::string pattern, HookFunction function);
+  /// Several functions of one point run in the order in which they were added.
+  int add(std::string_view pattern, HookFunction function);
   void remove(int handle);
-  void clear();
+  void clear();  // the functions and the stop
   bool empty() const { return entries_.empty() && stop_.empty(); }
 
   /// The forward pass ends once this point was visited; its value is then the result.
-  void stop_after(std::string name);
+  void stop_after(std::string_view name);
 
   // For the model:
   bool wants(std::string_view name) const;
@@ -48,7 +48,10 @@ class Hooks {
 };
 
 /// "post5" -> "blocks.5.mlp.hook_post", "pattern3" -> "blocks.3.attn.hook_pattern", "scale4ln1" ->
-/// "blocks.4.ln1.hook_scale"; full names pass unchanged.
+/// "blocks.4.ln1.hook_scale", "embed" -> "hook_embed"; full names and patterns pass unchanged.
 std::string full_hook_name(std::string_view name);
+
+/// Whether `name` fits `pattern`, in which * stands for any run of characters.
+bool matches(std::string_view pattern, std::string_view name);
 
 }  // namespace cajal::lm

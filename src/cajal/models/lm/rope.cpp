@@ -9,8 +9,8 @@ namespace {
 constexpr double kTau = 2 * std::numbers::pi;
 
 torch::Tensor powers(double base, int64_t width) {  // base^(2i / width)
-  const auto exponents = torch::arange(0, width, 2, torch::kInt64).to(torch::kFloat) /
-                         static_cast<double>(width);
+  const auto exponents =
+      torch::arange(0, width, 2, torch::kInt64).to(torch::kFloat) / static_cast<double>(width);
   return torch::pow(base, exponents);
 }
 
@@ -48,10 +48,10 @@ torch::Tensor yarn_frequencies(const Fields& f, double base, int64_t width, int6
   const auto length = static_cast<double>(original.value_or(context));
   const double factor = f.positive("factor", static_cast<double>(context) / length);
   const auto scale = f.find<double>("mscale"), scale_all = f.find<double>("mscale_all_dim");
-  attention_factor = f.get<double>(
-      "attention_factor", scale && scale_all && *scale != 0 && *scale_all != 0
-                              ? yarn_scale(factor, *scale) / yarn_scale(factor, *scale_all)
-                              : yarn_scale(factor, 1));
+  attention_factor = f.get<double>("attention_factor",
+                                   scale && scale_all && *scale != 0 && *scale_all != 0
+                                       ? yarn_scale(factor, *scale) / yarn_scale(factor, *scale_all)
+                                       : yarn_scale(factor, 1));
   const auto turning = [&](double turns) {  // the dimension that turns so often in the context
     return static_cast<double>(width) * std::log(length / (turns * kTau)) / (2 * std::log(base));
   };
@@ -60,8 +60,7 @@ torch::Tensor yarn_frequencies(const Fields& f, double base, int64_t width, int6
   low = std::max(low, 0.0);
   high = std::min(high, static_cast<double>(width - 1));
   if (low == high) high += 0.001;
-  const auto ramp =
-      ((torch::arange(width / 2, torch::kFloat) - low) / (high - low)).clamp(0, 1);
+  const auto ramp = ((torch::arange(width / 2, torch::kFloat) - low) / (high - low)).clamp(0, 1);
   const auto kept = 1 - ramp;
   const auto plain = powers(base, width);
   return 1.0 / (factor * plain) * (1 - kept) + 1.0 / plain * kept;
@@ -70,8 +69,7 @@ torch::Tensor yarn_frequencies(const Fields& f, double base, int64_t width, int6
 // LongRoPE (arXiv 2402.13753): a factor for every pair, one set up to the original context and
 // another past it.
 void longrope(const Fields& f, double base, int64_t context, Rope& rope) {
-  rope.original_context =
-      f.size("original_max_position_embeddings", context, int64_t{1} << 40);
+  rope.original_context = f.size("original_max_position_embeddings", context, int64_t{1} << 40);
   const auto plain = powers(base, rope.width);
   const auto scaled = [&](std::string_view key) {
     const auto factors = f.find<std::vector<double>>(key);
@@ -90,8 +88,7 @@ void longrope(const Fields& f, double base, int64_t context, Rope& rope) {
                             ? static_cast<double>(context) / original
                             : f.positive("factor", 1);
   rope.attention_factor = f.get<double>(
-      "attention_factor",
-      factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original)));
+      "attention_factor", factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original)));
 }
 
 }  // namespace
@@ -130,6 +127,7 @@ Rope make_rope(const Json& settings, int64_t head_width, double partial, int64_t
   const double base = f.positive("rope_theta", 10000);
   const double share = f.positive("partial_rotary_factor", partial);
   Rope rope;
+  rope.base = base;
   rope.width = static_cast<int64_t>(static_cast<double>(head_width) * share);
   require(share <= 1 && rope.width >= 2 && rope.width % 2 == 0,
           "{}: partial_rotary_factor {} of heads of {} rotates {} dimensions, expected an even "
@@ -151,9 +149,10 @@ Rope make_rope(const Json& settings, int64_t head_width, double partial, int64_t
   } else if (type == "longrope" || type == "su") {
     longrope(f, base, context, rope);
   } else {
-    fail("{}: rope_type '{}' is not known here; known are default, dynamic, linear, llama3, yarn, "
-         "longrope, su",
-         f.where(), type);
+    fail(
+        "{}: rope_type '{}' is not known here; known are default, dynamic, linear, llama3, yarn, "
+        "longrope, su",
+        f.where(), type);
   }
   return rope;
 }

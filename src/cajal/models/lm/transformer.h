@@ -1,6 +1,8 @@
 #pragma once
+#include <memory>
 #include <vector>
 
+#include "cajal/core/tensors.h"
 #include "cajal/core/torch.h"
 #include "cajal/layers/matrix.h"
 #include "cajal/models/lm/cache.h"
@@ -16,13 +18,14 @@ struct Norm {
 struct Linear {
   Matrix weight;
   torch::Tensor bias;  // [outputs] or undefined
+  bool defined() const { return weight.defined(); }
   torch::Tensor forward(const torch::Tensor& x) const;
 };
 
 /// A range of neurons of one FFN that share a storage format. A plain model has one group; a split
 /// model has several, in the order in which their rows are stored.
 struct NeuronGroup {
-  Matrix key, gate;  // rows are neurons: Major::output; gate is empty unless gated
+  Matrix key, gate;  // one output a neuron; rows are neurons but in GPT-2, whose files hold columns
   Matrix value;      // Major::output as HF stores it, or Major::input with one row a neuron
   torch::Tensor key_bias, gate_bias;
   int64_t neurons() const { return key.outputs(); }
@@ -31,11 +34,15 @@ struct NeuronGroup {
 struct FeedForward {
   std::vector<NeuronGroup> groups;
   torch::Tensor value_bias;
+  torch::Tensor order;  // i32 [neurons]: which neuron of the original model a stored one is, or
+                        // undefined where they stand in their own order
 };
 
 struct Attention {
-  Linear query, key, value;  // views of one matrix where the file fuses them
-  Linear fused;              // instead of the three: GPT-2, GPT-NeoX, Phi-3 (see FusedOrder)
+  Linear query, key, value;
+  Linear fused;  // instead of the three: q|k|v blocks (GPT-2, Phi-3, timm) or, where
+                 // `fused_by_head`, q|k|v of one head after another (GPT-NeoX)
+  bool fused_by_head = false;
   Linear output;
   Norm query_norm, key_norm;
 };
@@ -46,14 +53,35 @@ struct Block {
   FeedForward ffn;
 };
 
+/// What turns ids or pixels into the residual stream.
+struct Embedding {
+  Matrix tokens;                                  // [vocabulary, embedding_width]
+  Matrix positions;                               // learned: [position_offset + context, width]
+  Matrix token_types;                             // BERT
+  Norm norm;                                      // BERT
+  Linear project;                                 // OPT: embedding_width -> width
+  torch::Tensor class_token, distillation_token;  // [width]
+  Linear patch;                                   // [channels x patch x patch] -> width
+};
+
+/// What turns the residual stream into answers.
+struct Output {
+  Norm norm;
+  Linear project;    // OPT: width -> embedding_width
+  Linear transform;  // masked heads: law and norm before the vocabulary
+  Norm transform_norm;
+  Linear vocabulary;  // shares Embedding::tokens where tied
+  Linear pooler, classes, distillation_classes, next_sentence;
+};
+
 /// How one forward pass is to run.
 struct Pass {
   KeyValueCache* cache = nullptr;  // appended to; the tokens given follow those it holds
   Hooks* hooks = nullptr;
-  torch::Tensor mask;            // [batch, tokens], 0 = padding; undefined: none
-  torch::Tensor token_types;     // [batch, tokens]; undefined: zeros
-  int64_t stop_at_layer = -1;    // return the residual stream before this layer
-  bool last_token_only = false;  // logits of the last position alone: [batch, 1, vocabulary]
+  torch::Tensor mask = {};  // [batch, tokens in the cache + tokens], 0 = padding; or undefined
+  torch::Tensor token_types = {};  // [batch, tokens]; undefined: zeros
+  int64_t stop_at_layer = -1;      // return the residual stream before this layer
+  bool last_token_only = false;    // logits of the last position alone: [batch, 1, vocabulary]
 };
 
 /// The one transformer under every language and vision family; differences are flags of Config.
@@ -67,7 +95,8 @@ class TransformerImpl : public torch::nn::Module {
       Config config);  // no weights yet: `checkpoint.h` fills or initialises them
 
   torch::Tensor forward(const torch::Tensor& input, const Pass& pass = {});
-  // The parts of a pass, for layer-at-a-time work (atlas over models larger than memory):
+  // The parts of a pass, for layer-at-a-time work (atlas over models larger than memory). With a
+  // cache, the caller advances it after the last layer.
   torch::Tensor embed(const torch::Tensor& input, const Pass& pass = {});
   torch::Tensor block(int64_t layer, const torch::Tensor& residual, const Pass& pass = {});
   torch::Tensor unembed(const torch::Tensor& residual, const Pass& pass = {});
@@ -76,7 +105,13 @@ class TransformerImpl : public torch::nn::Module {
   void forget(int64_t layer) const;
 
   Config config;
+  Embedding embedding;
   std::vector<Block> blocks;
+  Output output;
+
+  /// The file that the weights are views of, if any, and what each layer takes of it.
+  std::shared_ptr<const TensorFile> file;
+  std::vector<std::vector<StoredTensor>> mapped;
 };
 TORCH_MODULE(Transformer);
 

@@ -1,0 +1,66 @@
+#include "cajal/models/lm/packed_layout.h"
+
+#include "cajal/core/error.h"
+
+namespace cajal::lm {
+namespace {
+
+std::vector<GroupLayout> read_groups(const Json& layer, const std::string& where, const Config& c) {
+  options::require_object(layer, where);
+  require(layer.contains("groups"), "{}: field 'groups' is missing", where);
+  std::vector<GroupLayout> groups;
+  options::read(layer.at("groups"), where + ".groups", groups);
+  int64_t total = 0;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const auto& group = groups[g];
+    const auto at = fmt::format("{}.groups[{}]", where, g);
+    require(group.neurons >= 1 && group.neurons <= c.neurons - total,
+            "{}.neurons is {}, expected 1 to {} (neurons left of {})", at, group.neurons,
+            c.neurons - total, c.neurons);
+    total += group.neurons;
+    for (const Format format : {group.key, group.value}) require_row(format, c.width, at);
+    if (c.gated) require_row(group.gate, c.width, at);
+  }
+  require(total == c.neurons, "{}: groups hold {} neurons, expected {}", where, total, c.neurons);
+  return groups;
+}
+
+}  // namespace
+
+PackedLayout read_packed_layout(const Config& c, const std::string& where) {
+  PackedLayout layout;
+  if (!c.source.is_object() || !c.source.contains("cajal")) return layout;
+  const auto at = where + ": cajal";
+  const Json& json = c.source.at("cajal");
+  options::require_object(json, at);
+  options::refuse_unknown_keys(json, at, {"split", "tensors"});
+  if (json.contains("split")) {
+    const Json& split = json.at("split");
+    require(split.is_array() && static_cast<int64_t>(split.size()) == c.layers,
+            "{}.split: expected an array with one entry for each of {} layers", at, c.layers);
+    for (size_t layer = 0; layer < split.size(); ++layer)
+      layout.split.push_back(read_groups(split[layer], fmt::format("{}.split[{}]", at, layer), c));
+  }
+  if (json.contains("tensors")) {
+    options::require_object(json.at("tensors"), at + ".tensors");
+    for (const auto& [name, format] : json.at("tensors").items())
+      options::read(format, fmt::format("{}.tensors.{}", at, name), layout.tensors[name]);
+  }
+  return layout;
+}
+
+Json packed_layout_to_json(const PackedLayout& layout) {
+  Json json = Json::object();
+  if (!layout.split.empty()) {
+    json["split"] = Json::array();
+    for (const auto& groups : layout.split)
+      json["split"].push_back({{"groups", options::write(groups)}});
+  }
+  if (!layout.tensors.empty()) {
+    json["tensors"] = Json::object();
+    for (const auto& [name, format] : layout.tensors) json["tensors"][name] = to_name(format);
+  }
+  return json;
+}
+
+}  // namespace cajal::lm

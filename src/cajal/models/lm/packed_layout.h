@@ -1,0 +1,38 @@
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cajal/kernels/formats/format.h"
+#include "cajal/models/lm/config.h"
+
+namespace cajal::lm {
+
+/// How one group of a split layer is stored: one row a neuron in every matrix.
+struct GroupLayout {
+  int64_t neurons = 0;
+  Format key = Format::f32, gate = Format::f32, value = Format::f32;
+};
+CAJAL_OPTIONS(GroupLayout, neurons, key, gate, value)
+
+/// What the key "cajal" of a config.json says of tensors that are not plain floats:
+///   {"split": [{"groups": [{"neurons": 64, "key": "q8_0", "value": "q4_0"}, ...]}, ...],
+///    "tensors": {"lm_head.weight": "q8_0", ...}}
+/// `split` has one entry a layer: its groups in stored order, kept as U8 [neurons, row bytes] (or
+/// floats [neurons, width]) under <ffn module>.groups.G.{key,gate,value}, their biases beside them,
+/// the order of the neurons as I32 <ffn module>.neuron_order. `tensors` gives the format of whole
+/// tensors stored as U8 [rows, row bytes].
+struct PackedLayout {
+  std::vector<std::vector<GroupLayout>> split;  // [layers][groups] or empty
+  std::map<std::string, Format> tensors;
+
+  bool empty() const { return split.empty() && tensors.empty(); }
+};
+
+/// Reads and checks it against the sizes of `config`; empty where config.json has no such key.
+PackedLayout read_packed_layout(const Config& config, const std::string& where);
+
+/// The JSON of the key "cajal".
+Json packed_layout_to_json(const PackedLayout& layout);
+
+}  // namespace cajal::lm

@@ -1,0 +1,42 @@
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cajal/models/lm/names.h"
+#include "cajal/models/lm/packed_layout.h"
+#include "cajal/models/lm/transformer.h"
+
+namespace cajal::lm {
+
+/// One axis of a stored tensor: its size and the field of config.json that says so.
+struct Axis {
+  int64_t size;
+  std::string label;
+};
+
+/// A part of a model that one stored tensor fills.
+struct WeightSlot {
+  std::string name;        // ours, e.g. "blocks.3.attention.query.weight"
+  std::vector<Axis> axes;  // as a float file stores it
+
+  /// One of the two: matrices stacked by rows (one, or the gate and key that Phi-3 fuses), each
+  /// with its own name, or a vector.
+  std::vector<std::pair<std::string, Matrix*>> matrices = {};
+  torch::Tensor* vector = nullptr;
+
+  Major major = Major::output;
+  Format format = Format::f32;  // quantised: bytes of that format are expected; else any float
+  bool optional = false;        // a vocabulary that may be tied instead
+  std::string theirs = {};      // stored name, where it is not the map's
+};
+
+/// Every stored tensor of a model, in the order in which they are written. The model's groups of
+/// neurons must have been made (see `prepare_groups`).
+std::vector<WeightSlot> weight_slots(TransformerImpl& model, const NameMap& map,
+                                     std::string_view prefix, const PackedLayout& layout = {});
+
+/// Makes the slots' tensors parameters (`trainable`) or buffers of the module, under our names.
+void register_weights(TransformerImpl& model, std::vector<WeightSlot>& slots, bool trainable);
+
+}  // namespace cajal::lm

@@ -1,0 +1,42 @@
+#include "fuzz/readers.h"
+
+#include "cajal/core/error.h"
+#include "cajal/core/gzip.h"
+#include "cajal/core/json.h"
+#include "cajal/core/pytorch_bin.h"
+#include "cajal/core/safetensors.h"
+
+namespace fuzz {
+namespace {
+
+using Bytes = std::span<const std::byte>;
+
+std::string_view text(Bytes bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// Reads every byte that a reader hands out, so that the sanitizer sees those that are not there.
+void touch(const cajal::StoredTensors& found) {
+  unsigned sum = 0;
+  for (const auto& [name, tensor] : found.tensors) {
+    const size_t expected = cajal::tensor_bytes(tensor.dtype, tensor.shape, name);
+    if (expected != tensor.bytes.size()) throw std::logic_error(name + " has not its bytes");
+    for (const auto byte : tensor.bytes) sum += static_cast<unsigned>(byte);
+  }
+  volatile unsigned kept = sum;
+  (void)kept;
+}
+
+}  // namespace
+
+const std::vector<Reader>& readers() {
+  static const std::vector<Reader> all = {
+      {"safetensors", [](Bytes file) { touch(cajal::read_safetensors(file, "input")); }},
+      {"pytorch_bin", [](Bytes file) { touch(cajal::read_pytorch_bin(file, "input")); }},
+      {"json", [](Bytes file) { cajal::parse_json(text(file), "input").dump(); }},
+      {"gzip", [](Bytes file) { cajal::decompress(file, "input", 1 << 20, [](Bytes) {}); }},
+  };
+  return all;
+}
+
+}  // namespace fuzz
