@@ -1,15 +1,10 @@
-#include <filesystem>
 
 #include "cajal/atlas/measure.h"
-#include "cajal/atlas/text.h"
 #include "cajal/core/timing.h"
-#include "cajal/data/catalogue.h"
 #include "cajal/kernels/limits.h"
 #include "cajal/models/lm/block.h"
-#include "cajal/models/lm/checkpoint.h"
-#include "cajal/models/lm/generate.h"
 #include "cajal/models/lm/summary.h"
-#include "cajal/study/study.h"
+#include "cajal/study/subject.h"
 #include "cajal/surgery/errors.h"
 #include "cajal/surgery/predictor.h"
 #include "cajal/surgery/sparsity.h"
@@ -19,80 +14,17 @@
 
 namespace {
 using namespace cajal;
+using study::Subject;
 using surgery::Score;
 
 constexpr double kRatios[] = {0.10, 0.25, 0.50};
 
-/// A model, what its neurons did on calibration text, and text to judge on.
-struct Subject {
-  std::string name;
-  lm::Transformer model{nullptr};
-  std::vector<int32_t> calibration, valid;
-  int64_t valid_bytes = 0;
-  atlas::Census census;
-
-  const lm::Config& config() const { return model->config; }
-  double bits_per_byte(lm::Transformer& form, lm::Hooks* hooks = nullptr) const {
-    return lm::evaluate(form, valid, valid_bytes, std::min<int64_t>(512, config().context), 4,
-                        hooks)
-        .bits_per_byte();
-  }
-  /// The same weights in another object, whose FFNs may be changed.
-  lm::Transformer copy() const {
-    lm::Transformer out(model->config);
-    out->embedding = model->embedding, out->blocks = model->blocks, out->output = model->output;
-    return out;
-  }
-  lm::Transformer split(const surgery::Plan& plan) const {
-    auto out = copy();
-    surgery::split(out, plan, census);
-    return out;
-  }
-  surgery::Plan plan(std::string_view words, const surgery::PlanOptions& options = {}) const {
-    return surgery::make_plan(words, census, options);
-  }
-  int64_t bytes(const surgery::Plan& plan) const {
-    return surgery::plan_bytes(plan, config().width, config().gated);
-  }
-};
-
-/// An embedded model on the classics; calibration from train, judged on valid. Smoke: random.
-std::optional<Subject> find_subject(study::Lab& lab, const std::string& name, bool gated) {
-  Subject s;
-  s.name = lab.smoke() ? (gated ? "random llama" : "random opt") : name;
-  const auto tokens = lab.by_scale<int64_t>(1024, 32768, 262144);
-  if (lab.smoke()) {
-    const Json opt = {
-        {"model_type", "opt"},           {"hidden_size", 64},        {"num_hidden_layers", 2},
-        {"num_attention_heads", 2},      {"ffn_dim", 256},           {"vocab_size", 256},
-        {"max_position_embeddings", 64}, {"word_embed_proj_dim", 64}};
-    const Json llama = {{"model_type", "llama"},         {"hidden_size", 64},
-                        {"num_hidden_layers", 2},        {"num_attention_heads", 2},
-                        {"intermediate_size", 256},      {"vocab_size", 256},
-                        {"max_position_embeddings", 64}, {"tie_word_embeddings", true}};
-    s.model = lm::initialise(lm::config_from_json(gated ? llama : opt, s.name), 1, 0.2);
-    auto random = lab.random(gated);
-    for (auto* ids : {&s.calibration, &s.valid})
-      for (int64_t t = 0; t < tokens; ++t) ids->push_back(static_cast<int32_t>(random.below(256)));
-    s.valid_bytes = tokens;
-  } else {
-    std::filesystem::path folder;
-    try {
-      folder = lm::find_model(name);
-      data::find_dataset("classics");
-    } catch (const Error& error) {
-      lab.not_shown(name, error.what());
-      return {};
-    }
-    s.model = lm::load(folder);
-    const auto vocabulary = s.config().vocabulary;
-    s.calibration = atlas::read_text(folder, vocabulary, "classics/train", tokens).ids;
-    const auto valid = atlas::read_text(folder, vocabulary, "classics/valid", tokens / 2);
-    s.valid = valid.ids;
-    s.valid_bytes = std::ssize(atlas::words(valid, 1, std::ssize(valid.ids)));
-  }
-  s.census = atlas::measure(s.model, s.calibration);
-  return s;
+surgery::Plan plan_of(const Subject& s, std::string_view words,
+                      const surgery::PlanOptions& options = {}) {
+  return surgery::make_plan(words, s.census, options);
+}
+int64_t bytes_of(const Subject& s, const surgery::Plan& plan) {
+  return surgery::plan_bytes(plan, s.config().width, s.config().gated);
 }
 
 /// Figures of one plan: what it costs, what it loses.
@@ -126,7 +58,8 @@ class OnModels {
  private:
   Row row(const Subject& s, const std::string& label, const surgery::Plan& plan,
           bool rest_in_8_bits = false) {
-    auto form = s.split(plan);
+    auto form = s.copy();
+    surgery::split(form, plan, s.census);
     if (rest_in_8_bits) surgery::requantise(form, {Format::q8_0, Format::q8_0});
     auto dense = s.model;
     const double bpb = s.bits_per_byte(form);
@@ -135,11 +68,11 @@ class OnModels {
     for (const double e : errors) error += e / static_cast<double>(errors.size());
     // Factors of a low rank are multiplied out in memory: the plan knows their bytes.
     const auto other = lm::summarise(form).stored_bytes - ffn_stored(form);
-    const double stored = static_cast<double>(other + s.bytes(plan));
+    const double stored = static_cast<double>(other + bytes_of(s, plan));
     const double full = 2.0 * static_cast<double>(lm::summarise(dense).parameters);
     const Row out{bpb, bpb / dense_ - 1, error, 1 - stored / full};
     plans_.row(s.name, label, surgery::plan_bits(plan, s.config().width, s.config().gated),
-               static_cast<double>(s.bytes(plan)) / 1e6, stored / 1e6, out.cut, bpb, out.change,
+               static_cast<double>(bytes_of(s, plan)) / 1e6, stored / 1e6, out.cut, bpb, out.change,
                error);
     return out;
   }
@@ -201,21 +134,21 @@ class OnModels {
 
   void plans(Subject& s) {
     for (const char* uniform : {"all=q8_0", "all=q5_0", "all=q4_1", "all=q4_0"})
-      row(s, uniform, s.plan(uniform));
-    if (s.config().width % 256 == 0) row(s, "keys q4_K, values q6_K", s.plan("all=q4_K/q6_K"));
-    row(s, "SVD of all, rank 0.3", s.plan("all=svd:0.3"));
-    row(s, "heavy f16, rest SVD 0.2", s.plan("heavy=f16,rest=svd:0.2"));
-    row(s, "heavy f16, rest dropped", s.plan("heavy=f16,rest=drop"));
+      row(s, uniform, plan_of(s, uniform));
+    if (s.config().width % 256 == 0) row(s, "keys q4_K, values q6_K", plan_of(s, "all=q4_K/q6_K"));
+    row(s, "SVD of all, rank 0.3", plan_of(s, "all=svd:0.3"));
+    row(s, "heavy f16, rest SVD 0.2", plan_of(s, "heavy=f16,rest=svd:0.2"));
+    row(s, "heavy f16, rest dropped", plan_of(s, "heavy=f16,rest=drop"));
     for (const double ratio : {0.10, 0.50})
       row(s, fmt::format("split q8_0/q4_0, r {}", ratio),
-          s.plan("heavy=q8_0,rest=q4_0", {.ratio = ratio}));
-    const auto split = row(s, "split q8_0/q4_0, r 0.25", s.plan("heavy=q8_0,rest=q4_0"));
+          plan_of(s, "heavy=q8_0,rest=q4_0", {.ratio = ratio}));
+    const auto split = row(s, "split q8_0/q4_0, r 0.25", plan_of(s, "heavy=q8_0,rest=q4_0"));
     std::vector<double> random;
     for (const auto seed : lab_.seeds())
       random.push_back(row(s, fmt::format("random q8_0/q4_0, seed {}", seed),
-                           s.plan("random=q8_0,rest=q4_0", {.seed = seed}))
+                           plan_of(s, "random=q8_0,rest=q4_0", {.seed = seed}))
                            .bits_per_byte);
-    const auto inverse = row(s, "inverse q8_0/q4_0", s.plan("inverse=q8_0,rest=q4_0"));
+    const auto inverse = row(s, "inverse q8_0/q4_0", plan_of(s, "inverse=q8_0,rest=q4_0"));
     const double mean = study::Figure(random).mean();
     lab_.claim(s.name + ": bits a byte, split < random < inverse")
         .paper("yes")
@@ -235,7 +168,7 @@ class OnModels {
         .paper("")
         .measured(worst)
         .at_most(1);
-    const auto budget = s.bytes(s.plan("all=q5_0"));
+    const auto budget = bytes_of(s, plan_of(s, "all=q5_0"));
     const auto best = row(s, "planned, bytes of q5_0; attention and embedding q8_0",
                           surgery::plan_for_budget(choices, budget), true);
     lab_.claim(s.name + ": model size cut against 16 bits")
@@ -413,8 +346,8 @@ void run(study::Lab& lab) {
   torch::NoGradGuard no_grad;
   on_synthetic(lab);
   OnModels models(lab);
-  for (const auto& [name, gated] : {std::pair("opt-classics", false), {"llama-classics", true}})
-    if (auto subject = find_subject(lab, name, gated)) models.run(*subject);
+  for (const char* name : {"opt-classics", "llama-classics"})
+    if (auto subject = study::find_subject(lab, name)) models.run(*subject);
   speed(lab);
   lab.not_shown(
       "GLUE accuracy of fine-tuned BERT",
