@@ -5,6 +5,10 @@
 #include "cajal/core/json.h"
 #include "cajal/core/pytorch_bin.h"
 #include "cajal/core/safetensors.h"
+#include "cajal/data/csv.h"
+#include "cajal/data/idx.h"
+#include "cajal/data/image.h"
+#include "cajal/data/npy.h"
 
 namespace fuzz {
 namespace {
@@ -35,6 +39,11 @@ const std::vector<Reader>& readers() {
       {"pytorch_bin", [](Bytes file) { touch(cajal::read_pytorch_bin(file, "input")); }},
       {"json", [](Bytes file) { cajal::parse_json(text(file), "input").dump(); }},
       {"gzip", [](Bytes file) { cajal::decompress(file, "input", 1 << 20, [](Bytes) {}); }},
+      {"idx", [](Bytes file) { cajal::data::parse_idx(text(file), "input"); }},
+      {"npy", [](Bytes file) { cajal::data::parse_npy(text(file), "input"); }},
+      {"csv", [](Bytes file) { cajal::data::parse_csv(text(file), "input").numbers(0); }},
+      {"pnm", [](Bytes file) { cajal::data::parse_pnm(text(file), "input"); }},
+      {"png", [](Bytes file) { cajal::data::parse_png(text(file), "input"); }},
   };
   return all;
 }

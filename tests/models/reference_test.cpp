@@ -1,5 +1,9 @@
 #include "reference.h"
 
+#include <unistd.h>
+
+#include "cajal/models/lm/generate.h"
+
 namespace cajal::lm {
 namespace {
 
@@ -33,6 +37,37 @@ TEST_F(ReferenceCheckpoints, GiveTheLogitsAndHiddenStatesOfTransformers) {
       ADD_FAILURE() << error.what();
     }
   }
+}
+
+// greedy_ids: [1, prompt of 6 and its continuation]
+TEST_F(ReferenceCheckpoints, ContinueGreedilyAsTransformersDoes) {
+  for (const auto& folder : checkpoints) {
+    SCOPED_TRACE(folder.filename().string());
+    const auto reference = load_tensors(folder / "reference.safetensors");
+    const auto it = reference.find("greedy_ids");
+    if (it == reference.end()) continue;
+    auto model = load(folder);
+    model->config.end_ids.clear();
+    const auto expected = it->second.to(torch::kInt).flatten().contiguous();
+    const std::vector<int32_t> ids(expected.data_ptr<int32_t>(),
+                                   expected.data_ptr<int32_t>() + expected.numel());
+    EXPECT_EQ(generate(model, {ids.begin(), ids.begin() + 6}, expected.numel() - 6, {}), ids);
+  }
+}
+
+TEST_F(ReferenceCheckpoints, AreSavedAsTheyWere) {
+  const torch::NoGradGuard no_grad;
+  const auto out = fs::temp_directory_path() / fmt::format("cajal_saved_{}", ::getpid());
+  for (const auto& folder : checkpoints) {
+    SCOPED_TRACE(folder.filename().string());
+    auto model = load(folder);
+    save(model, out, Dtype::f32);
+    auto again = load(out);
+    const auto reference = load_tensors(folder / "reference.safetensors");
+    const auto& input = reference.at(model->config.vision() ? "pixel_values" : "input_ids");
+    EXPECT_LE(testing::largest_difference(model->forward(input), again->forward(input)), 1e-5);
+  }
+  fs::remove_all(out);
 }
 
 }  // namespace

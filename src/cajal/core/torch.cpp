@@ -42,21 +42,54 @@ std::string shape_text(torch::IntArrayRef sizes) {
   return fmt::format("[{}]", fmt::join(sizes.begin(), sizes.end(), ", "));
 }
 
-torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                        const torch::Tensor& bias, bool causal, double scale) {
-#if CAJAL_TORCH_AT_LEAST(2, 1)
-  return at::scaled_dot_product_attention(
-      q, k, v, bias.defined() ? c10::optional<torch::Tensor>(bias) : c10::nullopt, 0.0, causal,
-      scale);
-#else
+#if !CAJAL_TORCH_AT_LEAST(2, 5)
+namespace {
+
+// Queries of a block whose scores are kept at a time where no gradient needs them.
+constexpr int64_t kQueryBlock = 128;
+
+// `first`: the position of the first query among the keys, for `causal`.
+torch::Tensor plain_attention(const torch::Tensor& q, const torch::Tensor& k,
+                              const torch::Tensor& v, const torch::Tensor& bias, bool causal,
+                              double scale, int64_t first) {
   auto scores = torch::matmul(q, k.transpose(-1, -2)) * scale;
   if (bias.defined()) scores = scores + bias;
   if (causal) {
-    const auto queries = q.size(-2);
-    const auto future = torch::ones({queries, queries}, q.options().dtype(torch::kBool)).triu(1);
-    scores = scores.masked_fill(future, -INFINITY);
+    const auto future = torch::ones({q.size(-2), k.size(-2)}, q.options().dtype(torch::kBool));
+    scores = scores.masked_fill(future.triu(first + 1), -INFINITY);
   }
   return torch::matmul(torch::softmax(scores, -1), v);
+}
+
+}  // namespace
+#endif
+
+torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                        const torch::Tensor& bias, bool causal, double scale) {
+  const int64_t share = q.size(1) / k.size(1);
+#if CAJAL_TORCH_AT_LEAST(2, 5)
+  return at::scaled_dot_product_attention(
+      q, k, v, bias.defined() ? c10::optional<torch::Tensor>(bias) : c10::nullopt, 0.0, causal,
+      scale, /*enable_gqa=*/share > 1);
+#else
+  if (share > 1)
+    return attention(q, k.repeat_interleave(share, 1), v.repeat_interleave(share, 1), bias, causal,
+                     scale);
+  const int64_t queries = q.size(-2);
+  const bool gradient = torch::GradMode::is_enabled() &&
+                        (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  if (gradient || queries <= kQueryBlock) return plain_attention(q, k, v, bias, causal, scale, 0);
+  // A block of queries at a time, and of a causal block only the keys that it sees.
+  std::vector<torch::Tensor> blocks;
+  for (int64_t begin = 0; begin < queries; begin += kQueryBlock) {
+    const int64_t end = std::min(queries, begin + kQueryBlock);
+    const int64_t keys = causal ? end : k.size(-2);
+    auto part = bias.defined() && bias.size(-2) > 1 ? bias.slice(-2, begin, end) : bias;
+    if (part.defined() && causal && part.size(-1) > 1) part = part.slice(-1, 0, keys);
+    blocks.push_back(plain_attention(q.slice(-2, begin, end), k.slice(-2, 0, keys),
+                                     v.slice(-2, 0, keys), part, causal, scale, begin));
+  }
+  return torch::cat(blocks, -2);
 #endif
 }
 

@@ -1,5 +1,15 @@
 #pragma once
-#include <torch/torch.h>
+// Not <torch/torch.h>: its ready-made modules, optimisers and data loaders double the time that
+// every file takes to compile. A file that uses those includes <torch/nn.h> or <torch/optim.h>
+// itself.
+#include <torch/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/cuda.h>
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+#include <torch/types.h>
+#include <torch/utils.h>
+#include <torch/version.h>
 
 #include <cstdint>
 #include <string>
@@ -27,7 +37,8 @@ torch::Device pick_device(const std::string& name = "auto");
 std::string shape_text(torch::IntArrayRef sizes);
 
 /// softmax(q kᵀ · scale + bias) v without keeping the scores where libtorch can do that.
-/// q [batch, heads, queries, d], k and v [batch, heads, keys, d]; `bias` broadcasts to
+/// q [batch, heads, queries, d], k and v [batch, heads or a divisor of it, keys, d], where each of
+/// fewer key heads serves a run of query heads; `bias` broadcasts to
 /// [batch, heads, queries, keys] or is undefined; `causal` lets query i see keys up to i (queries =
 /// keys).
 torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,

@@ -42,10 +42,9 @@ struct Array {
   }
 };
 
-/// Bytes that an array of this shape takes. Throws Error naming `where` when a size is negative or
-/// the product is beyond `available`, the bytes that are there: nothing is allocated on a file's
-/// word alone.
-size_t checked_bytes(const std::vector<int64_t>& shape, Dtype dtype, size_t available,
-                     std::string_view where);
+/// Throws Error that begins with `where` unless an array of this shape takes exactly the `there`
+/// bytes that the file has for it; asked before anything is allocated.
+void require_filled(const std::vector<int64_t>& shape, Dtype dtype, size_t there,
+                    std::string_view where);
 
 }  // namespace cajal::data

@@ -48,11 +48,10 @@ Array parse_idx(std::string_view bytes, std::string_view where) {
   out.dtype = type_of(at(2), where);
   for (size_t i = 4; i < header; i += 4)
     out.shape.push_back(int64_t{at(i)} << 24 | at(i + 1) << 16 | at(i + 2) << 8 | at(i + 3));
-  const auto size = checked_bytes(out.shape, out.dtype, bytes.size() - header, where);
-  require(size == bytes.size() - header, "{}: {} bytes behind its {} bytes of data", where,
-          bytes.size() - header - size, size);
-  out.bytes.resize(size);
-  std::memcpy(out.bytes.data(), bytes.data() + header, size);
+  const auto data = bytes.substr(header);
+  require_filled(out.shape, out.dtype, data.size(), where);
+  out.bytes.resize(data.size());
+  std::memcpy(out.bytes.data(), data.data(), data.size());
   swap_bytes(out.bytes, dtype_bytes(out.dtype));  // the file is big-endian
   return out;
 }

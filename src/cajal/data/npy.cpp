@@ -164,14 +164,12 @@ Array parse_npy(std::string_view bytes, std::string_view where) {
   out.dtype = type_of(*header.descr, where);
   out.shape = *header.shape;
   const auto data = bytes.substr(begin + length);
-  const auto size = checked_bytes(out.shape, out.dtype, data.size(), where);
-  require(size == data.size(), "{}: {} bytes behind its {} bytes of data", where,
-          data.size() - size, size);
-  out.bytes.resize(size);
-  if (*header.fortran_order && size > 0) {
+  require_filled(out.shape, out.dtype, data.size(), where);
+  out.bytes.resize(data.size());
+  if (*header.fortran_order && !data.empty()) {
     to_row_major(data.data(), out);
   } else {
-    std::memcpy(out.bytes.data(), data.data(), size);
+    std::memcpy(out.bytes.data(), data.data(), data.size());
   }
   return out;
 }
@@ -184,10 +182,7 @@ void write_npy(const std::filesystem::path& path, const Array& array) {
   const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes),
                                   [&](const auto& known) { return known.second == array.dtype; });
   require(type != std::end(kTypes), "{}: NPY has no {}", path.string(), dtype_name(array.dtype));
-  require(checked_bytes(array.shape, array.dtype, array.bytes.size(), path.string()) ==
-              array.bytes.size(),
-          "{}: {} bytes do not fill shape [{}]", path.string(), array.bytes.size(),
-          fmt::join(array.shape, ", "));
+  require_filled(array.shape, array.dtype, array.bytes.size(), path.string());
   auto header =
       fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", type->first,
                   fmt::join(array.shape, ", "), array.shape.size() == 1 ? "," : "");

@@ -48,11 +48,9 @@ Image parse_pnm(std::string_view bytes, std::string_view where) {
   text.remove_prefix(1);  // exactly one: the next byte is a sample
 
   const bool wide = out.maximum > 255;
-  const auto size = checked_bytes({out.height, out.width, out.channels},
-                                  wide ? Dtype::i16 : Dtype::u8, text.size(), where);
-  require(size == text.size(), "{}: {} bytes behind its {} bytes of samples", where,
-          text.size() - size, size);
-  out.samples.resize(wide ? size / 2 : size);
+  require_filled({out.height, out.width, out.channels}, wide ? Dtype::i16 : Dtype::u8, text.size(),
+                 where);
+  out.samples.resize(text.size() / (wide ? 2 : 1));
   for (size_t i = 0; i < out.samples.size(); ++i) {
     const auto at = [&](size_t place) { return static_cast<uint8_t>(text[place]); };
     out.samples[i] = wide ? static_cast<uint16_t>(at(2 * i) << 8 | at(2 * i + 1)) : at(i);

@@ -1,5 +1,6 @@
 #pragma once
 #include <utility>
+#include <vector>
 
 #include "cajal/core/torch.h"
 #include "cajal/neurons/activation.h"
@@ -14,10 +15,36 @@ enum class NormKind { layer, rms, rms_one_plus };  // rms_one_plus: Gemma's x̂ 
 torch::Tensor norm(const torch::Tensor& x, NormKind kind, const torch::Tensor& weight,
                    const torch::Tensor& bias, double epsilon);
 
-/// {x + delta, norm(x + delta)} in one pass over memory.
+/// {x + delta + delta_bias, norm of it} in one pass over memory; `delta_bias` [width] is the bias
+/// of the matrix that made delta, or undefined.
 std::pair<torch::Tensor, torch::Tensor> add_norm(const torch::Tensor& x, const torch::Tensor& delta,
                                                  NormKind kind, const torch::Tensor& weight,
-                                                 const torch::Tensor& bias, double epsilon);
+                                                 const torch::Tensor& bias, double epsilon,
+                                                 const torch::Tensor& delta_bias = {});
+
+/// x Wᵀ + b: x [..., inputs], weight [outputs, inputs], bias [outputs] or undefined.
+torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight,
+                     const torch::Tensor& bias);
+
+/// law(x Wᵀ + b): x [..., inputs], weight [outputs, inputs], bias [outputs] or undefined.
+torch::Tensor linear_activate(const torch::Tensor& x, const torch::Tensor& weight,
+                              const torch::Tensor& bias, Activation law);
+
+/// law(x Gᵀ) * (x Uᵀ): x [..., inputs], gate and up [outputs, inputs].
+torch::Tensor gated_linear(const torch::Tensor& x, const torch::Tensor& gate,
+                           const torch::Tensor& up, Activation law);
+
+struct Heads {
+  torch::Tensor q, k, v;  // [batch, heads or kv_heads, tokens, width]
+};
+
+/// Queries, keys and values of x [batch, tokens, inputs]: one projection through the given weights
+/// [outputs, inputs] stacked (q, k and v, or one that holds all), with biases [outputs] or
+/// undefined, cut into heads; q and k turned by RoPE (half-split pairs) over their first 2 x angles
+/// dimensions where cosine and sine, fp32 [tokens, angles], are defined.
+Heads project_heads(const torch::Tensor& x, const std::vector<torch::Tensor>& weights,
+                    const std::vector<torch::Tensor>& biases, int64_t heads, int64_t kv_heads,
+                    const torch::Tensor& cosine, const torch::Tensor& sine);
 
 /// law(pre + bias): pre [..., neurons], bias [neurons] or undefined.
 torch::Tensor bias_activate(const torch::Tensor& pre, const torch::Tensor& bias, Activation law);

@@ -66,6 +66,13 @@ struct Scratch {
   };
   std::vector<Best> best;
   std::string key;
+
+  size_t bytes() const {  // of the buffers that grow with the longest word
+    return (symbols.capacity() + merged.capacity() + ranks.capacity() + previous.capacity() +
+            next.capacity()) *
+               4 +
+           queue.capacity() * 8 + best.capacity() * sizeof(Best);
+  }
 };
 
 /// Turns one piece of text into tokens. Const use is thread-safe, with one Scratch for each thread.

@@ -13,7 +13,21 @@ namespace {
 constexpr uint32_t kMatchLimit = 20'000'000;
 constexpr size_t kJitStackBytes = size_t{16} << 20;
 
-// The dialect of tokenizer files differs from PCRE2's in what \s and \w hold and in \h.
+// A repeat such as {1,3} with a plus behind it repeats again in the dialect of tokenizer files, but
+// is possessive in PCRE2. Returns the same repeat for PCRE2 and how much of `rest` it took, 0 if
+// none.
+size_t translate_repeat(std::string_view rest, std::string& out) {
+  const size_t close = rest.find('}');
+  if (close == std::string_view::npos || rest.substr(close + 1, 1) != "+") return 0;
+  const auto bounds = rest.substr(1, close - 1);
+  if (bounds.find_first_not_of("0123456789,") != std::string_view::npos) return 0;
+  const auto least = bounds.substr(0, bounds.find(','));
+  if (least != "" && least != "0" && least != "1") return 0;
+  out += least == "1" ? "+" : "*";
+  return close + 2;
+}
+
+// The dialect of tokenizer files differs from PCRE2's in what \s and \w hold, in \h, \u and {n,m}+.
 std::string to_pcre2(std::string_view expression, const std::string& where) {
   std::string out;
   bool in_class = false;
@@ -40,6 +54,10 @@ std::string to_pcre2(std::string_view expression, const std::string& where) {
         case 'W':
           out += in_class ? R"(\W)" : R"([^\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}])";
           break;
+        case 'u':
+          out += fmt::format("\\x{{{}}}", expression.substr(i + 1, 4));
+          i += 4;
+          break;
         default:
           out += c;
           out += escaped;
@@ -63,6 +81,12 @@ std::string to_pcre2(std::string_view expression, const std::string& where) {
       continue;
     }
     if (c == ']') in_class = false;
+    if (c == '{' && !in_class) {
+      if (const size_t taken = translate_repeat(expression.substr(i), out); taken > 0) {
+        i += taken - 1;
+        continue;
+      }
+    }
     require(!in_class || c != '&' || expression.substr(i + 1, 1) != "&",
             "{}: pattern '{}' intersects character classes, which is not read", where, expression);
     out += c;
@@ -70,14 +94,14 @@ std::string to_pcre2(std::string_view expression, const std::string& where) {
   return out;
 }
 
+// What a thread needs to match any pattern; made once, since a text may be cut into many pieces.
 struct MatchState {
-  pcre2_match_data* data;
-  pcre2_match_context* context;
-  pcre2_jit_stack* stack;
-  explicit MatchState(const pcre2_code* code)
-      : data(pcre2_match_data_create_from_pattern(code, nullptr)),
-        context(pcre2_match_context_create(nullptr)),
-        stack(pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr)) {
+  pcre2_match_data* data =
+      pcre2_match_data_create(1, nullptr);  // the whole match is all we ask for
+  pcre2_match_context* context = pcre2_match_context_create(nullptr);
+  pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr);
+
+  MatchState() {
     require(data && context && stack, "text: no memory to match a pattern");
     pcre2_set_match_limit(context, kMatchLimit);
     pcre2_jit_stack_assign(context, nullptr, stack);
@@ -151,7 +175,7 @@ void Pattern::segments(std::string_view text, SegmentSink sink) const {
 }
 
 void Pattern::regex_segments(std::string_view text, SegmentSink sink) const {
-  const MatchState state(compiled_->code);
+  thread_local const MatchState state;
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   size_t emitted = 0, from = 0;
   bool matched = false;  // an empty match right behind a match is no match of its own
@@ -161,8 +185,9 @@ void Pattern::regex_segments(std::string_view text, SegmentSink sink) const {
     if (rc == PCRE2_ERROR_NOMATCH) break;
     require(rc >= 0, "{}: the pattern takes too many steps on this text (PCRE2 error {})",
             compiled_->where, rc);
-    const size_t* bounds = pcre2_get_ovector_pointer(state.data);
-    const size_t begin = bounds[0], end = bounds[1];
+    // Read before the sink runs, which may match other patterns with the same state.
+    const size_t begin = pcre2_get_ovector_pointer(state.data)[0];
+    const size_t end = pcre2_get_ovector_pointer(state.data)[1];
     require(begin <= end && begin >= from, "{}: the pattern matches backwards", compiled_->where);
     const bool empty = begin == end;
     if (!(empty && matched && begin == emitted)) {

@@ -81,6 +81,12 @@ class Joiner {
 };
 
 PreTokenizer::Stage split(Pattern pattern, Behavior behavior, bool invert) {
+  if (behavior == Behavior::isolated) {
+    return [=](Piece piece, PieceSink sink) {
+      pattern.segments(piece.text,
+                       [&](std::string_view segment, bool) { emit(piece, segment, sink); });
+    };
+  }
   return [=](Piece piece, PieceSink sink) {
     Joiner joiner(piece, behavior, sink);
     pattern.segments(piece.text, [&](std::string_view segment, bool match) {

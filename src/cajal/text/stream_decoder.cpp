@@ -3,6 +3,11 @@
 #include "cajal/text/unicode.h"
 
 namespace cajal::text {
+namespace {
+
+constexpr size_t kMaxHeldTokens = 16;
+
+}  // namespace
 
 StreamDecoder::StreamDecoder(Tokenizer tokenizer, Specials specials)
     : tokenizer_(std::move(tokenizer)), specials_(specials) {}
@@ -25,7 +30,9 @@ std::string StreamDecoder::push(int32_t id) {
   ids_.push_back(id);
   const std::string told = tokenizer_.decode(std::span(ids_).first(told_), specials_);
   const std::string all = tokenizer_.decode(ids_, specials_);
-  if (all.size() <= told.size() || all.ends_with("\xEF\xBF\xBD")) return "";
+  // A character takes at most four tokens; what is still broken behind many of them stays broken.
+  const bool unfinished = all.ends_with("\xEF\xBF\xBD") && ids_.size() - told_ < kMaxHeldTokens;
+  if (all.size() <= told.size() || unfinished) return "";
   ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(told_));
   told_ = ids_.size();
   return all.substr(told.size());

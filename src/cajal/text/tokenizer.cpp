@@ -15,6 +15,8 @@ namespace cajal::text {
 namespace {
 
 // Scratch buffers for as many calls as run at once.
+constexpr size_t kMaxKeptBytes = size_t{32} << 20;
+
 class ScratchPool {
  public:
   class Lease {
@@ -29,6 +31,8 @@ class ScratchPool {
       }
     }
     ~Lease() {
+      // One very long word must not keep its buffers for good.
+      if (scratch_->bytes() > kMaxKeptBytes) scratch_ = std::make_unique<Scratch>();
       const std::lock_guard lock(pool_.mutex_);
       pool_.free_.push_back(std::move(scratch_));
     }
@@ -139,6 +143,7 @@ struct Tokenizer::State {
   SpecialIds specials;
   mutable ScratchPool pool;
 
+  Tokens encode(std::string_view text, Specials with, bool keep_surfaces) const;
   void encode(std::string_view text, Tokens& out) const;
   std::string_view decoded_form(int32_t id) const;
 };
@@ -198,34 +203,26 @@ void Tokenizer::State::encode(std::string_view text, Tokens& out) const {
   });
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, Specials specials) const {
+Tokens Tokenizer::State::encode(std::string_view text, Specials with, bool keep_surfaces) const {
   Tokens tokens;
-  if (specials == Specials::without) {
-    state_->encode(text, tokens);
-    return std::move(tokens.ids);
-  }
-  tokens.ids.reserve(text.size() / 4 + state_->frame.size());
-  for (const int32_t id : state_->frame) {
+  tokens.keep_surfaces = keep_surfaces;
+  tokens.ids.reserve(text.size() / 4 + frame.size());
+  for (const int32_t id : frame) {
     if (id == kText) {
-      state_->encode(text, tokens);
-    } else {
-      tokens.ids.push_back(id);
-    }
-  }
-  return std::move(tokens.ids);
-}
-
-std::vector<Token> Tokenizer::encode_tokens(std::string_view text, Specials specials) const {
-  Tokens tokens;
-  tokens.keep_surfaces = true;
-  const Frame plain = {kText};
-  for (const int32_t id : specials == Specials::with ? state_->frame : plain) {
-    if (id == kText) {
-      state_->encode(text, tokens);
-    } else {
+      encode(text, tokens);
+    } else if (with == Specials::with) {
       tokens.add(id);
     }
   }
+  return tokens;
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, Specials specials) const {
+  return state_->encode(text, specials, false).ids;
+}
+
+std::vector<Token> Tokenizer::encode_tokens(std::string_view text, Specials specials) const {
+  Tokens tokens = state_->encode(text, specials, true);
   std::vector<Token> out;
   out.reserve(tokens.ids.size());
   auto surface = tokens.surfaces.begin();

@@ -30,10 +30,17 @@ void forget_registered(TransformerImpl& m) {
   for (const auto& child : m.named_children()) m.unregister_module(child.key());
 }
 
-// Parts of one matrix stacked by rows, dense fp32.
-torch::Tensor stacked(const WeightSlot& slot) {
+// The parts of a slot one behind the other, dense fp32.
+torch::Tensor stacked(const WeightSlot& slot, const std::string& where) {
   std::vector<torch::Tensor> parts;
-  for (const auto& [name, matrix] : slot.matrices) parts.push_back(matrix->decoded());
+  const auto add = [&](const std::string& name, bool defined, const auto& value) {
+    require(defined, "{}: the model has no '{}' to write", where, name);
+    parts.push_back(value());
+  };
+  for (const auto& [name, vector] : slot.vectors)
+    add(name, vector->defined(), [v = vector] { return *v; });
+  for (const auto& [name, matrix] : slot.matrices)
+    add(name, matrix->defined(), [m = matrix] { return m->decoded(); });
   return parts.size() == 1 ? parts[0] : torch::cat(parts, 0);
 }
 
@@ -75,9 +82,7 @@ torch::Dtype float_type(Dtype dtype) {
 
 // A model of plain groups with the same weights, where this one is split; else itself.
 Transformer unsplit(Transformer& model) {
-  bool split = false;
-  for (const auto& block : model->blocks) split = split || block.ffn.groups.size() > 1;
-  if (!split) return model;
+  if (model->layout.split.empty()) return model;
   Transformer plain(model->config);
   plain->embedding = model->embedding;
   plain->blocks = model->blocks;
@@ -106,12 +111,13 @@ Transformer initialise(const Config& config, uint64_t seed, double deviation) {
     std::vector<int64_t> sizes;
     for (const auto& axis : slot.axes) sizes.push_back(axis.size);
     const std::string_view name = slot.name;
-    if (slot.vector) {
+    if (!slot.vectors.empty()) {
       const bool token = name.ends_with("_token");
       const bool norm = name.find("norm") != std::string_view::npos && name.ends_with(".weight");
-      *slot.vector = token ? torch::randn({sizes.back()}, generator) * deviation
-                     : norm && config.norm != NormKind::rms_one_plus ? torch::ones(sizes)
-                                                                     : torch::zeros(sizes);
+      *slot.vectors[0].second = token ? torch::randn({sizes.back()}, generator) * deviation
+                                : norm && config.norm != NormKind::rms_one_plus
+                                    ? torch::ones(sizes)
+                                    : torch::zeros(sizes);
       continue;
     }
     const bool writes =
@@ -134,10 +140,11 @@ void make_trainable(Transformer& model) {
   const torch::NoGradGuard no_grad;
   auto& m = *model;
   model->blocks = unsplit(model)->blocks;
+  model->layout = {};
   auto slots = own_slots(m);
   forget_registered(m);
   for (auto& slot : slots) {
-    if (slot.vector) *slot.vector = slot.vector->detach().to(torch::kFloat).clone();
+    for (auto& [name, vector] : slot.vectors) *vector = vector->detach().to(torch::kFloat).clone();
     for (auto& [name, matrix] : slot.matrices)
       *matrix = Matrix::dense(matrix->decoded().detach().clone().contiguous(), matrix->major());
   }
@@ -156,8 +163,7 @@ void save(Transformer& model, const fs::path& folder, Dtype dtype) {
   for (const auto& slot : own_slots(*plain)) {
     std::vector<int64_t> sizes;
     for (const auto& axis : slot.axes) sizes.push_back(axis.size);
-    const auto value = slot.vector ? *slot.vector : stacked(slot);
-    require(value.defined(), "{}: the model has no '{}' to write", folder.string(), slot.name);
+    const auto value = stacked(slot, folder.string());
     tensors.emplace_back(slot.theirs, value.detach().cpu().to(type).reshape(sizes).contiguous());
   }
   auto json = config_to_json(model->config);

@@ -275,6 +275,7 @@ void read_vit(const Fields& given, Config& c) {
       timm ? given.get<std::string>("architecture", "").find("distilled") != std::string::npos
            : c.family == Family::deit;
   c.distillation_head = timm && c.distillation_token;
+  if (timm) c.family = c.distillation_token ? Family::deit : Family::vit;
   c.tied = false;
   c.context = c.image_tokens();
 }

@@ -43,9 +43,11 @@ class Reader {
     if (!stored) missing(slot.theirs);
     check(slot, *stored);
     remember(slot.name, *stored, model);
-    if (slot.vector) {
+    if (!slot.vectors.empty()) {
       // Vectors are small: widened once here rather than at every use.
-      *slot.vector = to_torch(*stored, file_).to(torch::kFloat).reshape({-1});
+      const auto all = to_torch(*stored, file_).to(torch::kFloat).reshape({-1});
+      const auto parts = all.chunk(static_cast<int64_t>(slot.vectors.size()));
+      for (size_t i = 0; i < parts.size(); ++i) *slot.vectors[i].second = parts[i];
       return;
     }
     auto whole = matrix(slot, to_torch(*stored, file_));
@@ -188,10 +190,10 @@ Transformer load(const fs::path& folder) {
   m.file = std::make_shared<const TensorFile>(TensorFile::open(folder));
   m.mapped.resize(m.blocks.size());
   Reader reader(m.file, m.config);
-  const auto layout = read_packed_layout(m.config, (folder / "config.json").string());
-  auto slots = weight_slots(m, reader.map(), reader.prefix(), layout);
+  m.layout = read_packed_layout(m.config, (folder / "config.json").string());
+  auto slots = weight_slots(m, reader.map(), reader.prefix());
   for (auto& slot : slots) reader.fill(slot, m);
-  if (!layout.split.empty())
+  if (!m.layout.split.empty())
     for (int64_t layer = 0; layer < m.config.layers; ++layer) reader.read_order(m, layer);
   reader.refuse_rest();
 

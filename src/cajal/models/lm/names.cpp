@@ -169,7 +169,7 @@ constexpr NameRule kTimm[] = {
     {"embedding.positions.weight", "@pos_embed"},
     {"embedding.patch", "@patch_embed.proj"},
     {"blocks.*.norm1", "@blocks.*.norm1"},
-    {"blocks.*.attention.fused", "@blocks.*.attn.qkv"},
+    {"blocks.*.attention.query_key_value", "@blocks.*.attn.qkv"},
     {"blocks.*.attention.output", "@blocks.*.attn.proj"},
     {"blocks.*.norm2", "@blocks.*.norm2"},
     {"blocks.*.ffn.key", "@blocks.*.mlp.fc1"},

@@ -8,6 +8,7 @@
 #include "cajal/models/lm/cache.h"
 #include "cajal/models/lm/config.h"
 #include "cajal/models/lm/hooks.h"
+#include "cajal/models/lm/packed_layout.h"
 
 namespace cajal::lm {
 
@@ -109,6 +110,8 @@ class TransformerImpl : public torch::nn::Module {
   std::vector<Block> blocks;
   Output output;
 
+  /// How the groups and matrices are stored that are not plain floats; empty in a plain model.
+  PackedLayout layout;
   /// The file that the weights are views of, if any, and what each layer takes of it.
   std::shared_ptr<const TensorFile> file;
   std::vector<std::vector<StoredTensor>> mapped;

@@ -18,9 +18,8 @@ SizeNames size_names(Family family) {
 
 class Walk {
  public:
-  Walk(TransformerImpl& model, const NameMap& map, std::string_view prefix,
-       const PackedLayout& layout)
-      : m_(model), c_(model.config), map_(map), prefix_(prefix), layout_(layout) {
+  Walk(TransformerImpl& model, const NameMap& map, std::string_view prefix)
+      : m_(model), c_(model.config), map_(map), prefix_(prefix), layout_(model.layout) {
     const auto names = size_names(c_.family);
     width_ = {c_.width, names.width};
     neurons_ = {c_.neurons, names.neurons};
@@ -48,7 +47,7 @@ class Walk {
 
  private:
   void vector(const std::string& name, const Axis& size, torch::Tensor& to) {
-    slots_.push_back({.name = name, .axes = {size}, .vector = &to});
+    slots_.push_back({.name = name, .axes = {size}, .vectors = {{name, &to}}});
   }
   WeightSlot& matrix(const std::string& name, const Axis& outputs, const Axis& inputs, Matrix& to,
                      Major major = Major::output) {
@@ -75,7 +74,7 @@ class Walk {
     if (c_.vision()) {
       const Axis one{1, "1"}, patch{c_.patch_size, "patch_size"};
       const auto token = [&](const char* name, torch::Tensor& to) {
-        slots_.push_back({.name = name, .axes = {one, one, width_}, .vector = &to});
+        slots_.push_back({.name = name, .axes = {one, one, width_}, .vectors = {{name, &to}}});
       };
       token("embedding.class_token", e.class_token);
       if (c_.distillation_token) token("embedding.distillation_token", e.distillation_token);
@@ -116,6 +115,19 @@ class Walk {
       a.fused_by_head = map_.fused_by_head;
       const Axis all{queries_.size + 2 * keys_.size, "queries, keys and values"};
       linear(at + "fused", all, width_, a.fused, c_.query_bias, major);
+    } else if (has_part(map_, "blocks.*.attention.query_key_value")) {
+      const Axis all{3 * queries_.size, "queries, keys and values"};
+      Linear* parts[] = {&a.query, &a.key, &a.value};
+      const char* names[] = {"query.", "key.", "value."};
+      matrix(at + "query_key_value.weight", all, width_, a.query.weight).matrices.clear();
+      for (int i = 0; i < 3; ++i)
+        slots_.back().matrices.emplace_back(at + names[i] + "weight", &parts[i]->weight);
+      if (c_.query_bias) {
+        vector(at + "query_key_value.bias", all, a.query.bias);
+        slots_.back().vectors.clear();
+        for (int i = 0; i < 3; ++i)
+          slots_.back().vectors.emplace_back(at + names[i] + "bias", &parts[i]->bias);
+      }
     } else {
       linear(at + "query", queries_, width_, a.query, c_.query_bias);
       linear(at + "key", keys_, width_, a.key, c_.query_bias);
@@ -233,14 +245,14 @@ void register_at(torch::nn::Module& root, std::string_view name, const torch::Te
 }  // namespace
 
 std::vector<WeightSlot> weight_slots(TransformerImpl& model, const NameMap& map,
-                                     std::string_view prefix, const PackedLayout& layout) {
-  return Walk(model, map, prefix, layout).run();
+                                     std::string_view prefix) {
+  return Walk(model, map, prefix).run();
 }
 
 void register_weights(TransformerImpl& model, std::vector<WeightSlot>& slots, bool trainable) {
   for (auto& slot : slots) {
-    if (slot.vector && slot.vector->defined())
-      register_at(model, slot.name, *slot.vector, trainable);
+    for (auto& [name, vector] : slot.vectors)
+      if (vector->defined()) register_at(model, name, *vector, trainable);
     for (auto& [name, matrix] : slot.matrices)
       if (matrix->defined()) register_at(model, name, matrix->stored(), trainable);
   }

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "cajal/models/lm/names.h"
-#include "cajal/models/lm/packed_layout.h"
 #include "cajal/models/lm/transformer.h"
 
 namespace cajal::lm {
@@ -20,10 +19,10 @@ struct WeightSlot {
   std::string name;        // ours, e.g. "blocks.3.attention.query.weight"
   std::vector<Axis> axes;  // as a float file stores it
 
-  /// One of the two: matrices stacked by rows (one, or the gate and key that Phi-3 fuses), each
-  /// with its own name, or a vector.
+  /// One of the two, each part with its own name: matrices stacked by rows (one, or the gate and
+  /// key that Phi-3 fuses), or vectors one behind the other.
   std::vector<std::pair<std::string, Matrix*>> matrices = {};
-  torch::Tensor* vector = nullptr;
+  std::vector<std::pair<std::string, torch::Tensor*>> vectors = {};
 
   Major major = Major::output;
   Format format = Format::f32;  // quantised: bytes of that format are expected; else any float
@@ -31,10 +30,10 @@ struct WeightSlot {
   std::string theirs = {};      // stored name, where it is not the map's
 };
 
-/// Every stored tensor of a model, in the order in which they are written. The model's groups of
-/// neurons must have been made (see `prepare_groups`).
+/// Every stored tensor of a model (by its config and layout), in the order in which they are
+/// written. Makes the groups of neurons that the layout asks for.
 std::vector<WeightSlot> weight_slots(TransformerImpl& model, const NameMap& map,
-                                     std::string_view prefix, const PackedLayout& layout = {});
+                                     std::string_view prefix);
 
 /// Makes the slots' tensors parameters (`trainable`) or buffers of the module, under our names.
 void register_weights(TransformerImpl& model, std::vector<WeightSlot>& slots, bool trainable);

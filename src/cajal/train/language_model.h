@@ -1,0 +1,58 @@
+#pragma once
+#include <filesystem>
+#include <string>
+
+#include "cajal/core/options.h"
+#include "cajal/models/lm/training.h"
+#include "cajal/train/options.h"
+#include "cajal/train/tokens.h"
+
+namespace cajal::train {
+
+struct LanguageDataOptions {
+  std::string
+      train;  // text file, corpus ("classics/train"), or token file (.u16, .u32, .xz of one)
+  std::string valid;  // text file or corpus
+  std::string test;   // the same, or empty; read once, when training is over
+  Json tokenizer;     // folder or file, or {"train": {"vocabulary": 8192, ...}} to make one
+};
+CAJAL_OPTIONS(LanguageDataOptions, train, valid, test, tokenizer)
+
+/// A language model from scratch: what `cajal train CONFIG.json` reads.
+struct LanguageModelOptions {
+  Json model;  // as in config.json; vocab_size may be left out
+  LanguageDataOptions data;
+  int64_t batch = 64;       // windows a step, over all processes and micro-batches
+  int64_t context = 0;      // tokens of a window; 0 = what the model holds
+  double deviation = 0.02;  // of the initial weights
+  uint64_t seed = 1;
+  std::string dtype = "bf16";  // of the saved weights: bf16, f16 or f32
+  Options trainer;
+};
+CAJAL_OPTIONS(LanguageModelOptions, model, data, batch, context, deviation, seed, dtype, trainer)
+
+struct LanguageModelRun {
+  std::filesystem::path output;  // becomes a Hugging Face folder, with log.jsonl and checkpoints/
+  bool resume = false;
+  std::string device = "auto";
+  std::filesystem::path init = {};  // a checkpoint to go on from, instead of fresh weights
+  std::string command = {};         // for the model card
+};
+
+/// Trains and writes the model, its tokenizer and a model card (README.md). Returns what the card
+/// says: {"steps", "tokens", "valid": {...}, "test": {...}, ...}; "stopped" after a signal.
+/// Throws Error naming the field of bad options and when `output` holds something else.
+Json train_language_model(const LanguageModelOptions& options, const LanguageModelRun& run);
+
+struct TextLoss {
+  int64_t tokens = 0, bytes = 0;  // predicted tokens; bytes of the text
+  double nats = 0;
+  Json json() const;  // {"loss", "perplexity", "bits_per_byte"}
+};
+
+/// The loss over all of `tokens` in windows of `context` that do not overlap; every token but the
+/// first is predicted once.
+TextLoss evaluate(lm::TrainingLoss& loss, const TokenFile& tokens, int64_t context, int64_t batch,
+                  torch::Device device);
+
+}  // namespace cajal::train
