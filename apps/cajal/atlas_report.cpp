@@ -208,7 +208,7 @@ plot::Chart hits_chart(const Census& census) {
   constexpr int cells = 64;
   plot::HeatMap chart;
   chart.title = "Heavy hitters: how often each neuron is among the strongest tenth";
-  chart.x.label = "neurons of the layer, the most frequent first";
+  chart.x = "neurons of the layer, the most frequent first";
   chart.unit = "% of tokens";
   for (size_t l = 0; l < census.layers.size(); ++l) {
     const auto& layer = census.layers[l];

@@ -3,7 +3,7 @@
 namespace cajal {
 
 std::string grouped(int64_t number) {
-  if (number < 0) return "-" + grouped(-number);
+  if (number < 0) return fmt::format("-{}", grouped(-number));
   if (number < 1000) return std::to_string(number);
   return fmt::format("{},{:03}", grouped(number / 1000), number % 1000);
 }

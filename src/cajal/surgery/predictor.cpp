@@ -1,6 +1,7 @@
 #include "cajal/surgery/predictor.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <torch/optim.h>
 
 #include <algorithm>
 

@@ -98,14 +98,13 @@ torch::Tensor mean_output(const NeuronRows& dropped, const int32_t* neurons,
 }  // namespace
 
 NeuronRows NeuronRows::select(const std::vector<int32_t>& order) const {
-  if (order.empty()) return *this;
-  const auto index = torch::from_blob(const_cast<int32_t*>(order.data()),
-                                      {static_cast<int64_t>(order.size())}, torch::kInt)
-                         .to(torch::kLong);
-  const auto pick = [&](const torch::Tensor& t) {
-    return t.defined() ? t.index_select(0, index) : t;
-  };
-  return {pick(key), pick(gate), pick(value), pick(key_bias), pick(gate_bias)};
+  return order.empty() ? *this : pick(index_of(order));
+}
+
+NeuronRows NeuronRows::pick(const torch::Tensor& index) const {
+  const auto rows = index.to(torch::kLong);
+  const auto of = [&](const torch::Tensor& t) { return t.defined() ? t.index_select(0, rows) : t; };
+  return {of(key), of(gate), of(value), of(key_bias), of(gate_bias)};
 }
 
 NeuronRows NeuronRows::slice(int64_t begin, int64_t end) const {

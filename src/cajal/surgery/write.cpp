@@ -13,10 +13,13 @@ namespace fs = std::filesystem;
 
 const lm::NameMap& map_of(const lm::Config& config) { return lm::name_maps(config.family)[0]; }
 
+// What the parts of a slot hold, one behind the other.
 torch::Tensor value_of(const lm::WeightSlot& slot) {
-  if (slot.vector) return *slot.vector;
   std::vector<torch::Tensor> parts;
+  for (const auto& [name, vector] : slot.vectors) parts.push_back(*vector);
   for (const auto& [name, matrix] : slot.matrices) parts.push_back(matrix->stored());
+  for (const auto& part : parts)
+    if (!part.defined()) return {};
   return parts.size() == 1 ? parts.front() : torch::cat(parts);
 }
 
@@ -35,7 +38,7 @@ const StoredTensor* source_of(const lm::Transformer& model, const lm::WeightSlot
 // in its type.
 torch::Tensor as_in_source(const lm::Transformer& model, const lm::WeightSlot& slot,
                            torch::Tensor value) {
-  const auto* stored = slot.vector ? source_of(model, slot) : nullptr;
+  const auto* stored = slot.vectors.empty() ? nullptr : source_of(model, slot);
   if (!stored) return value;
   const auto original = to_torch(*stored);
   const bool same = original.numel() == value.numel() &&
@@ -96,8 +99,9 @@ void write(lm::Transformer& model, const fs::path& source, const fs::path& outpu
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
   for (const auto& slot : lm::weight_slots(*model, map, prefix)) {
     if (slot.optional && model->config.tied) continue;
-    const auto value = as_in_source(model, slot, value_of(slot));
+    auto value = value_of(slot);
     require(value.defined(), "{}: the model has no '{}' to write", output.string(), slot.name);
+    value = as_in_source(model, slot, value);
     tensors.emplace_back(slot.theirs,
                          value.detach().cpu().reshape(shape_of(slot, value)).contiguous());
   }
