@@ -79,7 +79,7 @@ torch::Tensor feed_forward(const Config& c, const FeedForward& ffn, const torch:
   for (const auto& group : ffn.groups) {
     const auto post = hooked ? all.narrow(-1, begin, group.neurons()) : plain_neurons(c, group, x);
     begin += group.neurons();
-    const bool last = begin == c.neurons;
+    const bool last = &group == &ffn.groups.back();
     const auto part = group.value.apply(post, last ? ffn.value_bias : torch::Tensor());
     y = y.defined() ? y + part : part;
   }

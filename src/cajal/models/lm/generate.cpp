@@ -20,8 +20,10 @@ torch::Tensor ids_tensor(const int32_t* ids, int64_t count, torch::Device device
 torch::Device device_of(const TransformerImpl& m) { return m.embedding.tokens.stored().device(); }
 
 // Summed loss of windows: inputs and targets i64 [windows, tokens].
-double window_loss(TransformerImpl& m, const torch::Tensor& inputs, const torch::Tensor& targets) {
+double window_loss(TransformerImpl& m, const torch::Tensor& inputs, const torch::Tensor& targets,
+                   Hooks* hooks) {
   Pass pass;
+  pass.hooks = hooks;
   pass.stop_at_layer = m.config.layers;
   const auto residual = m.forward(inputs, pass);
   const int64_t tokens = inputs.size(1);
@@ -76,7 +78,7 @@ std::vector<int32_t> generate(Transformer& model, const std::vector<int32_t>& pr
 }
 
 Evaluation evaluate(Transformer& model, const std::vector<int32_t>& ids, int64_t bytes,
-                    int64_t context, int64_t batch) {
+                    int64_t context, int64_t batch, Hooks* hooks) {
   const torch::NoGradGuard no_grad;
   auto& m = *model;
   require(m.config.head == Head::language,
@@ -97,13 +99,14 @@ Evaluation evaluate(Transformer& model, const std::vector<int32_t>& ids, int64_t
   };
   for (int64_t begin = 0; begin < whole; begin += batch) {
     const int64_t end = std::min(whole, begin + batch);
-    result.nats += window_loss(m, windows(0).slice(0, begin, end), windows(1).slice(0, begin, end));
+    result.nats +=
+        window_loss(m, windows(0).slice(0, begin, end), windows(1).slice(0, begin, end), hooks);
   }
   if (rest > 0) {
     const auto last = [&](int64_t shift) {
       return all.slice(0, whole * context + shift, result.tokens + shift).unsqueeze(0);
     };
-    result.nats += window_loss(m, last(0), last(1));
+    result.nats += window_loss(m, last(0), last(1), hooks);
   }
   result.seconds = watch.seconds();
   return result;

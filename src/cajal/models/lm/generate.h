@@ -28,9 +28,10 @@ struct Evaluation {
 
 /// Loss over `ids` in windows that do not overlap: window i reads ids[i C .. i C + C) and predicts
 /// the ids one further, so that every id but the first is predicted once. `batch` windows run at a
-/// time. Logits are made in slices, so memory does not grow with batch x vocabulary.
+/// time, through `hooks` where given. Logits are made in slices, so memory does not grow with
+/// batch x vocabulary.
 /// Throws Error for fewer than two ids and for a context beyond the model's.
 Evaluation evaluate(Transformer& model, const std::vector<int32_t>& ids, int64_t bytes,
-                    int64_t context, int64_t batch);
+                    int64_t context, int64_t batch, Hooks* hooks = nullptr);
 
 }  // namespace cajal::lm

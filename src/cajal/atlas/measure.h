@@ -1,0 +1,38 @@
+#pragma once
+#include <span>
+
+#include "cajal/atlas/census.h"
+#include "cajal/core/progress.h"
+#include "cajal/models/lm/transformer.h"
+
+namespace cajal::atlas {
+
+struct MeasureOptions {
+  int64_t context = 0;   // tokens a window; 0 = 512, or the model's context where that is shorter
+  int64_t batch = 8;     // windows evaluated in one go
+  int64_t samples = 64;  // tokens whose activations are kept
+  uint64_t seed = 0;     // of their choice
+  int64_t shard = 1, shards = 1;  // count the units of the text that are this part of so many
+};
+
+/// One streaming pass of `model` over a text: what each FFN neuron did. Memory does not depend on
+/// the number of tokens. The text is cut into windows that do not overlap; where the family has a
+/// begin id it stands before each window and is not counted. Neurons of a split model are counted
+/// under the numbers that they had in the original.
+/// Throws Error for fewer than 2 tokens, vision models, ids out of range, options out of range, and
+/// activations that are not finite (naming the layer).
+Census measure(lm::Transformer& model, std::span<const int32_t> ids,
+               const MeasureOptions& options = {}, Progress* progress = nullptr);
+
+/// A census of no tokens: the neurons and the lengths of their rows.
+Census blank(const lm::Transformer& model);
+
+/// Tells models apart: a hash of the configuration and of the head of every FFN matrix.
+uint64_t fingerprint(const lm::Transformer& model);
+
+/// Euclidean length of the rows that belong to each neuron, [neurons]: of keys (for gated neurons
+/// multiplied with that of gates) or of values, under their original numbers.
+std::vector<float> key_norms(const lm::FeedForward& ffn);
+std::vector<float> value_norms(const lm::FeedForward& ffn);
+
+}  // namespace cajal::atlas
