@@ -7,20 +7,15 @@ torch::Tensor join(const std::vector<torch::Tensor>& parts) {
   return parts.size() == 1 ? parts[0] : torch::cat(parts, -1);
 }
 
-// TransformerLens shows the output of a layer norm, weight and bias in it, but an RMS norm before
-// its weight.
 torch::Tensor hooked_norm(const Config& c, const torch::Tensor& x, const Norm& norm,
                           const std::string& name, const Points& at) {
-  const bool layer = c.norm == NormKind::layer;
-  const auto centred = layer ? x - x.mean(-1, /*keepdim=*/true) : x;
+  const auto centred = c.norm == NormKind::layer ? x - x.mean(-1, /*keepdim=*/true) : x;
   const auto scale =
       at(name + ".hook_scale", (centred.square().mean(-1, /*keepdim=*/true) + c.epsilon).sqrt());
-  auto y = centred / scale;
-  if (!layer) y = at(name + ".hook_normalized", y);
+  auto y = at(name + ".hook_normalized", centred / scale);
   if (norm.weight.defined())
     y = y * (c.norm == NormKind::rms_one_plus ? norm.weight + 1 : norm.weight);
-  if (norm.bias.defined()) y = y + norm.bias;
-  return layer ? at(name + ".hook_normalized", y) : y;
+  return norm.bias.defined() ? y + norm.bias : y;
 }
 
 torch::Tensor plain_norm(const Config& c, const torch::Tensor& x, const Norm& norm) {
