@@ -19,7 +19,7 @@ int main(int argc, char** argv) try {
   int64_t busiest = -1;
   cajal::lm::Hooks hooks;
   const int look = hooks.add(point, [&](std::string_view, const torch::Tensor& post) {
-    busiest = post.abs().sum({0, 1}).argmax().item<int64_t>();
+    busiest = post.abs().flatten(0, 1).sum(0).argmax().item<int64_t>();
     return torch::Tensor();  // leave the value as it is
   });
   const auto next = [&] {
