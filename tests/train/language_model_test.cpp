@@ -62,6 +62,38 @@ INSTANTIATE_TEST_SUITE_P(Families, TrainingLossOf, testing::Values(opt(), llama(
                            return info.param.at("model_type").template get<std::string>();
                          });
 
+TEST_P(TrainingLossOf, AddsThePenaltyOnWhatItsNeuronsPutOut) {
+  auto model = lm::initialise(lm::config_from_json(GetParam(), "test"), 1, 0.2);
+  lm::TrainingLoss loss(model);
+  const auto ids = torch::randint(300, {3, 20}, torch::kLong);
+  double activity = 0;
+  lm::Hooks hooks;
+  hooks.add("blocks.*.mlp.hook_post", [&](auto, const auto& post) {
+    activity += post.abs().mean().template item<double>();
+    return torch::Tensor();
+  });
+  model->forward(ids, {.hooks = &hooks});
+  const double plain = loss(ids, ids).item<double>();
+  EXPECT_NEAR(loss(ids, ids, torch::tensor(0.5f)).item<double>(), plain + 0.5 * activity, 1e-5);
+}
+
+TEST(Sparsity, ThePenaltyRisesInStagesAlongASine) {
+  const SparsityOptions stages{.weights = {1, 3}, .steps = {10, 20}};
+  EXPECT_EQ(penalty_at(stages, 0), 0);
+  EXPECT_NEAR(penalty_at(stages, 5), std::sqrt(0.5), 1e-12);
+  EXPECT_EQ(penalty_at(stages, 10), 1);
+  EXPECT_NEAR(penalty_at(stages, 15), 1 + 2 * std::sqrt(0.5), 1e-12);
+  EXPECT_EQ(penalty_at(stages, 20), 3);
+  EXPECT_EQ(penalty_at(stages, 1000), 3);
+  EXPECT_EQ(penalty_at({}, 7), 0);
+}
+
+TEST(Sparsity, RefusesStagesThatDoNotRise) {
+  EXPECT_THROW(check(SparsityOptions{.weights = {1, 2}, .steps = {10, 10}}), Error);
+  EXPECT_THROW(check(SparsityOptions{.weights = {1}, .steps = {10, 20}}), Error);
+  EXPECT_THROW(check(SparsityOptions{.weights = {-1}, .steps = {10}}), Error);
+}
+
 class LanguageModel : public Scratch {
  protected:
   LanguageModel() {
@@ -133,6 +165,13 @@ TEST_F(LanguageModel, StartsFromACheckpoint) {
   const auto report = train_language_model(more, run);
   EXPECT_NEAR(report.at("valid").at("loss").get<double>(),
               before.at("valid").at("loss").get<double>(), 1e-4);
+}
+
+TEST_F(LanguageModel, PutsAnotherLawInPlace) {
+  auto gelu = options(1);
+  gelu.law = "gelu";
+  train_language_model(gelu, {in("gelu"), false, "cpu"});
+  EXPECT_EQ(lm::load(in("gelu"))->config.law, Activation::gelu);
 }
 
 TEST_F(LanguageModel, RefusesAFolderThatHoldsSomethingElse) {

@@ -75,8 +75,8 @@ void claim_output(const fs::path& output, bool resume) {
   fs::create_directories(output);
 }
 
-lm::Transformer make_model(const LanguageModelOptions& options, const LanguageModelRun& run,
-                           int32_t tokens) {
+lm::Transformer initial_model(const LanguageModelOptions& options, const LanguageModelRun& run,
+                              int32_t tokens) {
   if (!run.init.empty()) {
     auto model = lm::load(run.init);
     lm::make_trainable(model);
@@ -88,11 +88,45 @@ lm::Transformer make_model(const LanguageModelOptions& options, const LanguageMo
   return lm::initialise(lm::config_from_json(json, "model"), options.seed, options.deviation);
 }
 
+lm::Transformer make_model(const LanguageModelOptions& options, const LanguageModelRun& run,
+                           int32_t tokens) {
+  auto model = initial_model(options, run, tokens);
+  if (!options.law.empty()) model->config.law = activation_from_hf(options.law, "law");
+  return model;
+}
+
 struct Texts {
   TokenFile train, valid;
 };
 
 }  // namespace
+
+void check(const SparsityOptions& options) {
+  require(options.weights.size() == options.steps.size(),
+          "sparsity: {} weights for {} steps, expected one each a stage", options.weights.size(),
+          options.steps.size());
+  for (size_t i = 0; i < options.steps.size(); ++i) {
+    require(options.weights[i] >= 0, "sparsity.weights[{}]: {}, expected 0 or more", i,
+            options.weights[i]);
+    require(options.steps[i] > (i == 0 ? 0 : options.steps[i - 1]),
+            "sparsity.steps[{}]: {}, expected rising steps", i, options.steps[i]);
+  }
+}
+
+double penalty_at(const SparsityOptions& options, int64_t step) {
+  double from = 0;
+  int64_t begin = 0;
+  for (size_t i = 0; i < options.steps.size(); ++i) {
+    const double to = options.weights[i];
+    if (step < options.steps[i]) {
+      const double way =
+          static_cast<double>(step - begin) / static_cast<double>(options.steps[i] - begin);
+      return from + (to - from) * std::sin(std::numbers::pi / 2 * way);
+    }
+    from = to, begin = options.steps[i];
+  }
+  return from;
+}
 
 Json TextLoss::json() const {
   const double loss = nats / static_cast<double>(tokens);
@@ -126,6 +160,7 @@ TextLoss evaluate(lm::TrainingLoss& loss, const TokenFile& tokens, int64_t conte
 
 Json train_language_model(const LanguageModelOptions& options, const LanguageModelRun& run) {
   check(options.trainer);
+  check(options.sparsity);
   require(options.batch > 0, "batch: {}, expected at least 1", options.batch);
   require(!options.data.train.empty() && !options.data.valid.empty(),
           "data: train and valid must name texts");
@@ -166,16 +201,23 @@ Json train_language_model(const LanguageModelOptions& options, const LanguageMod
   model->train();
 
   lm::TrainingLoss loss(model);
+  const bool sparse = !options.sparsity.weights.empty();
+  require(!sparse || loss.direct(), "sparsity: the training of {} has no penalty yet",
+          to_name(config.family));
   const Windows windows(texts.train, context, device);
   Task task = task_of(
       *model,
       [&](const Slice& slice) -> Batch {
-        return {windows.starts(options.seed, slice.step, options.batch, slice.part, slice.parts)};
+        Batch batch{
+            windows.starts(options.seed, slice.step, options.batch, slice.part, slice.parts)};
+        // A tensor, not a number: a recorded step reads what lies there when it is replayed.
+        if (sparse) batch.push_back(torch::full({}, penalty_at(options.sparsity, slice.step)));
+        return batch;
       },
       [&](const Batch& batch) {
         const auto starts = device.is_cuda() ? batch[0] : batch[0].cpu();
         const auto [ids, targets] = windows.at(starts);
-        return loss(ids, targets);
+        return loss(ids, targets, sparse ? batch[1] : torch::Tensor());
       });
   const int64_t evaluation_batch =
       std::max<int64_t>(1, options.batch / (options.trainer.accumulate * processes.count()));

@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "cajal/core/options.h"
 #include "cajal/models/lm/training.h"
@@ -18,18 +19,35 @@ struct LanguageDataOptions {
 };
 CAJAL_OPTIONS(LanguageDataOptions, train, valid, test, tokenizer)
 
-/// A language model from scratch: what `cajal train CONFIG.json` reads.
+/// A penalty on the size of FFN activations that makes neurons fall silent, raised in stages:
+/// between two steps its weight follows a quarter of a sine. Source: ProSparse, arXiv 2402.13516.
+struct SparsityOptions {
+  std::vector<double> weights;  // of the mean |activation|, summed over layers; one a stage
+  std::vector<int64_t> steps;   // the step at which each weight is reached, rising
+};
+CAJAL_OPTIONS(SparsityOptions, weights, steps)
+
+/// Throws Error naming the field when the stages make no sense.
+void check(const SparsityOptions& options);
+
+/// Weight of the penalty at step `step` (0 is the first); 0 without stages.
+double penalty_at(const SparsityOptions& options, int64_t step);
+
+/// A language model from scratch, or from a checkpoint: what `cajal train CONFIG.json` reads.
 struct LanguageModelOptions {
-  Json model;  // as in config.json; vocab_size may be left out
+  Json model;  // as in config.json; vocab_size may be left out; not read with an initial checkpoint
   LanguageDataOptions data;
   int64_t batch = 64;       // windows a step, over all processes and micro-batches
   int64_t context = 0;      // tokens of a window; 0 = what the model holds
   double deviation = 0.02;  // of the initial weights
+  std::string law;          // replaces the law of every FFN ("relu": relufication); empty = keep it
+  SparsityOptions sparsity;
   uint64_t seed = 1;
   std::string dtype = "bf16";  // of the saved weights: bf16, f16 or f32
   Options trainer;
 };
-CAJAL_OPTIONS(LanguageModelOptions, model, data, batch, context, deviation, seed, dtype, trainer)
+CAJAL_OPTIONS(LanguageModelOptions, model, data, batch, context, deviation, law, sparsity, seed,
+              dtype, trainer)
 
 struct LanguageModelRun {
   std::filesystem::path output;  // becomes a Hugging Face folder, with log.jsonl and checkpoints/

@@ -47,25 +47,37 @@ TrainingLoss::TrainingLoss(Transformer model)
   sine_ = (angle.sin() * rope.attention_factor).to(device);
 }
 
-torch::Tensor TrainingLoss::operator()(const torch::Tensor& ids, const torch::Tensor& targets) {
+torch::Tensor TrainingLoss::operator()(const torch::Tensor& ids, const torch::Tensor& targets,
+                                       const torch::Tensor& penalty) {
   require(
       ids.dim() == 2 && ids.sizes() == targets.sizes() && ids.size(1) <= model_->config.context,
       "training: ids {} and targets {}, expected the same [batch, tokens] with at most {} tokens",
       shape_text(ids.sizes()), shape_text(targets.sizes()), model_->config.context);
   const auto flat = targets.reshape({-1});
-  if (direct_) return ops::cross_entropy(logits(ids), flat);
+  require(direct_ || !penalty.defined(), "training: this model has no penalty on activations");
+  if (penalty.defined()) {
+    torch::Tensor activity;
+    const auto loss = ops::cross_entropy(logits(ids, &activity), flat);
+    return loss + penalty * activity;
+  }
+  if (direct_) return ops::cross_entropy(logits(ids, nullptr), flat);
   return ops::cross_entropy(model_->forward(ids).flatten(0, 1), flat);
 }
 
-torch::Tensor TrainingLoss::feed_forward(const NeuronGroup& group, const torch::Tensor& x) const {
+torch::Tensor TrainingLoss::feed_forward(const NeuronGroup& group, const torch::Tensor& x,
+                                         torch::Tensor* activity) const {
   const Activation law = model_->config.law;
   const auto post = group.gate.defined()
                         ? ops::gated_linear(x, by_output(group.gate), by_output(group.key), law)
                         : ops::linear_activate(x, by_output(group.key), group.key_bias, law);
+  if (activity != nullptr) {
+    const auto mean = post.abs().mean(torch::kFloat);
+    *activity = activity->defined() ? *activity + mean : mean;
+  }
   return ops::linear(post, by_output(group.value), {});
 }
 
-torch::Tensor TrainingLoss::logits(const torch::Tensor& ids) {
+torch::Tensor TrainingLoss::logits(const torch::Tensor& ids, torch::Tensor* activity) {
   const Config& c = model_->config;
   const int64_t batch = ids.size(0), tokens = ids.size(1);
   auto x = torch::embedding(model_->embedding.tokens.stored(), ids);
@@ -98,7 +110,7 @@ torch::Tensor TrainingLoss::logits(const torch::Tensor& ids) {
     delta = ops::linear(attended.transpose(1, 2).reshape({batch, tokens, -1}),
                         by_output(a.output.weight), {});
     delta_bias = a.output.bias;
-    delta = feed_forward(block.ffn.groups[0], normed(block.norm2));
+    delta = feed_forward(block.ffn.groups[0], normed(block.norm2), activity);
     delta_bias = block.ffn.value_bias;
   }
   return ops::linear(normed(model_->output.norm).flatten(0, 1),

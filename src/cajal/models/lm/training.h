@@ -10,16 +10,20 @@ class TrainingLoss {
  public:
   explicit TrainingLoss(Transformer model);
 
-  /// ids and targets i64 [batch, tokens] -> the mean over targets that are not -100, in nats.
-  torch::Tensor operator()(const torch::Tensor& ids, const torch::Tensor& targets);
+  /// ids and targets i64 [batch, tokens] -> the mean over targets that are not -100, in nats; where
+  /// `penalty` [] is defined (direct way only), plus penalty x the mean |activation| of the FFN
+  /// neurons, summed over layers.
+  torch::Tensor operator()(const torch::Tensor& ids, const torch::Tensor& targets,
+                           const torch::Tensor& penalty = {});
 
   /// Whether the fused way is taken. It never waits for the device and does the same work for every
   /// batch of one shape, so that it can be captured in a CUDA graph.
   bool direct() const { return direct_; }
 
  private:
-  torch::Tensor logits(const torch::Tensor& ids);  // [batch x tokens, vocabulary]
-  torch::Tensor feed_forward(const NeuronGroup& group, const torch::Tensor& x) const;
+  torch::Tensor logits(const torch::Tensor& ids, torch::Tensor* activity);  // [positions, tokens]
+  torch::Tensor feed_forward(const NeuronGroup& group, const torch::Tensor& x,
+                             torch::Tensor* activity) const;
 
   Transformer model_;
   bool direct_;
