@@ -7,6 +7,9 @@ namespace cajal {
 namespace {
 
 double exact(Law law, double x) {
+  const auto between = [](double v, double low, double high) {
+    return v < low ? low : v > high ? high : v;
+  };
   switch (law) {
     case Law::identity:
       return x;
@@ -14,6 +17,14 @@ double exact(Law law, double x) {
       return x > 0 ? x : 0;
     case Law::relu2:
       return x > 0 ? x * x : 0;
+    case Law::relu6:
+      return between(x, 0, 6);
+    case Law::leaky_relu:
+      return x > 0 ? x : 0.01 * x;
+    case Law::elu:
+      return x > 0 ? x : std::expm1(x);
+    case Law::selu:
+      return 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * std::expm1(x));
     case Law::gelu:
       return x * std::erfc(-x * std::sqrt(0.5)) / 2;
     case Law::gelu_tanh:
@@ -22,10 +33,22 @@ double exact(Law law, double x) {
       return x / (1 + std::exp(-1.702 * x));
     case Law::silu:
       return x / (1 + std::exp(-x));
+    case Law::mish:
+      return x * std::tanh(x > 50 ? x : std::log1p(std::exp(x)));
+    case Law::softplus:
+      return x > 50 ? x : std::log1p(std::exp(x));
+    case Law::softsign:
+      return x / (1 + std::fabs(x));
     case Law::sigmoid:
       return 1 / (1 + std::exp(-x));
     case Law::tanh:
       return std::tanh(x);
+    case Law::hard_tanh:
+      return between(x, -1, 1);
+    case Law::hard_sigmoid:
+      return between(x + 3, 0, 6) / 6;
+    case Law::hard_swish:
+      return x * between(x + 3, 0, 6) / 6;
   }
   return NAN;
 }

@@ -70,8 +70,18 @@ const uint8_t* PackedActivations::chunk(int64_t first) const {
   return bytes_.get() + first * round_up(width_, 32) * kernels_.value_bytes;
 }
 
+void pack_chunk_tile(const GemmKernels& kernels, const float* const x[kTile], int64_t width,
+                     int64_t vectors, int64_t tile, uint8_t* chunk) {
+  const int64_t padded = round_up(width, 32);
+  for (int64_t k = 0; k < padded; k += kDepth) {
+    const int64_t depth = std::min(kDepth, padded - k);
+    kernels.pack_vectors(x, k, width, depth,
+                         chunk + (k * vectors + tile * kTile * depth) * kernels.value_bytes);
+  }
+}
+
 void PackedActivations::pack(const float* x, const int32_t* tokens, ThreadPool& threads) {
-  const int64_t padded = round_up(width_, 32), row = padded * kernels_.value_bytes;
+  const int64_t row = round_up(width_, 32) * kernels_.value_bytes;
   bytes_.reset(allocate(round_up(batch_, kTile) * row));
   for_items(kernels_, (batch_ + kTile - 1) / kTile, threads, [&](int64_t tile) {
     const float* of[kTile];
@@ -80,14 +90,8 @@ void PackedActivations::pack(const float* x, const int32_t* tokens, ThreadPool& 
       of[i] = b < batch_ ? x + (tokens ? tokens[b] : b) * width_ : nullptr;
     }
     const int64_t first = tile * kTile / kChunk * kChunk;
-    const int64_t vectors = round_up(std::min(kChunk, batch_ - first), kTile);
-    for (int64_t k = 0; k < padded; k += kDepth) {
-      const int64_t depth = std::min(kDepth, padded - k);
-      kernels_.pack_vectors(
-          of, k, width_, depth,
-          bytes_.get() + first * row +
-              (k * vectors + (tile * kTile - first) * depth) * kernels_.value_bytes);
-    }
+    pack_chunk_tile(kernels_, of, width_, round_up(std::min(kChunk, batch_ - first), kTile),
+                    tile - first / kTile, bytes_.get() + first * row);
   });
 }
 

@@ -106,12 +106,22 @@ CAJAL_AMX void pack_row(Format format, const uint8_t* row, int64_t k, int64_t co
     _mm512_store_si512(out, to_bf16(_mm512_load_ps(values + i), _mm512_load_ps(values + i + 16)));
 }
 
+/// Asks for the next block's piece of a row: pieces are too short for the processor to foresee.
+inline void prefetch(const RowSlice& rows, int64_t i, int64_t k) {
+  const RowMatrix& matrix = rows.matrix;
+  if (k >= matrix.width) return;
+  const int64_t begin = row_bytes(matrix.format, k);
+  const int64_t end = row_bytes(matrix.format, std::min(matrix.width, k + kDepth));
+  for (int64_t at = begin; at < end; at += 64) __builtin_prefetch(rows.row(i) + at, 0, 2);
+}
+
 CAJAL_AMX void pack_rows(const RowSlice& rows, int64_t k, int64_t depth, uint8_t* left) {
   const int64_t count = std::min(depth, rows.matrix.width - k);
   const int64_t padded = round_up(rows.count, kTile), tile_bytes = depth / kStep * kTileBytes;
   for (int64_t i = 0; i < padded; ++i) {
     uint8_t* const out = left + i / kTile * tile_bytes + i % kTile * 64;
     if (i < rows.count) {
+      prefetch(rows, i, k + depth);
       pack_row(rows.matrix.format, rows.row(i), k, count, depth, out);
     } else {
       for (int64_t step = 0; step < depth / kStep; ++step)
@@ -148,16 +158,17 @@ CAJAL_AMX void pack_columns(const RowSlice& rows, int64_t first, int64_t count, 
 
 template <bool as_left>
 CAJAL_AMX void pack_hidden(const float* c, int64_t stride, int64_t depth, int64_t tiles,
-                           uint8_t* out) {
+                           int64_t tile_bytes, uint8_t* out) {
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    for (int64_t k = 0; k < depth; k += kStep, out += kTileBytes) {
+    for (int64_t k = 0; k < depth; k += kStep) {
       const float* const of = c + k * stride + tile * kTile;
+      uint8_t* const to = out + tile * tile_bytes + k / kStep * kTileBytes;
       __m512i r[16];
       for (int i = 0; i < 16; ++i)
         r[i] =
             pairs(_mm512_loadu_ps(of + 2 * i * stride), _mm512_loadu_ps(of + (2 * i + 1) * stride));
       if constexpr (as_left) transpose_words(r);
-      for (int i = 0; i < 16; ++i) _mm512_store_si512(out + 64 * i, r[i]);
+      for (int i = 0; i < 16; ++i) _mm512_store_si512(to + 64 * i, r[i]);
     }
   }
 }
@@ -223,11 +234,12 @@ CAJAL_AMX void multiply(const uint8_t* left, const uint8_t* right, int64_t row_t
                     c + row * kTile * stride, stride);
 }
 
+// Along the rows of y first: its cache lines are far apart otherwise.
 CAJAL_AMX void transpose(const float* c, int64_t stride, int64_t rows, int64_t columns, float* y,
                          int64_t y_stride) {
-  for (int64_t i = 0; i < rows; i += kTile) {
-    const auto there = static_cast<__mmask16>((1u << std::min(kTile, rows - i)) - 1);
-    for (int64_t j = 0; j < columns; j += kTile) {
+  for (int64_t j = 0; j < columns; j += kTile) {
+    for (int64_t i = 0; i < rows; i += kTile) {
+      const auto there = static_cast<__mmask16>((1u << std::min(kTile, rows - i)) - 1);
       __m512i r[16];
       for (int of = 0; of < 16; ++of) r[of] = _mm512_loadu_si512(c + (i + of) * stride + j);
       transpose_words(r);

@@ -140,10 +140,12 @@ void pack_columns(const RowSlice& rows, int64_t first, int64_t count, int64_t de
   }
 }
 
-void pack_hidden(const float* c, int64_t stride, int64_t depth, int64_t tiles, uint8_t* out) {
+void pack_hidden(const float* c, int64_t stride, int64_t depth, int64_t tiles, int64_t tile_bytes,
+                 uint8_t* out) {
   for (int64_t tile = 0; tile < tiles; ++tile)
     for (int64_t i = 0; i < depth; ++i)
-      std::copy_n(c + i * stride + tile * kTile, kTile, floats(out) + (tile * depth + i) * kTile);
+      std::copy_n(c + i * stride + tile * kTile, kTile,
+                  floats(out + tile * tile_bytes) + i * kTile);
 }
 
 template <bool hidden>

@@ -42,11 +42,11 @@ struct GemmKernels {
   void (*pack_columns)(const RowSlice& rows, int64_t first, int64_t count, int64_t depth,
                        uint8_t* right);
   /// c [depth, tiles * 16] with rows `stride` floats apart: hidden values, neuron by neuron, as the
-  /// left operand whose rows are the columns of c, or as the right operand with the same columns.
-  void (*pack_hidden_left)(const float* c, int64_t stride, int64_t depth, int64_t tiles,
-                           uint8_t* left);
-  void (*pack_hidden_right)(const float* c, int64_t stride, int64_t depth, int64_t tiles,
-                            uint8_t* right);
+  /// left operand whose rows are the columns of c, or as the right operand with the same columns;
+  /// its tiles are `tile_bytes` apart.
+  using PackHidden = void(const float* c, int64_t stride, int64_t depth, int64_t tiles,
+                          int64_t tile_bytes, uint8_t* out);
+  PackHidden *pack_hidden_left, *pack_hidden_right;
   /// c = left right, or c += left right. Rows of c are `stride` floats apart. `multiply_hidden` is
   /// for a left operand that pack_hidden_left made.
   using Multiply = void(const uint8_t* left, const uint8_t* right, int64_t row_tiles,
@@ -59,6 +59,11 @@ struct GemmKernels {
   /// Around a thread's use of the functions above.
   void (*begin)(), (*end)();
 };
+
+/// Lays out up to 16 vectors (null: zeros) as tile number `tile` of a chunk of `vectors` vectors:
+/// one block of kDepth after the other, each with all tiles.
+void pack_chunk_tile(const GemmKernels& kernels, const float* const x[kTile], int64_t width,
+                     int64_t vectors, int64_t tile, uint8_t* chunk);
 
 const GemmKernels& gemm_kernels(Precision precision);
 const GemmKernels& gemm_kernels_f32();
