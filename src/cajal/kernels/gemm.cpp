@@ -1,0 +1,132 @@
+#include "cajal/kernels/gemm.h"
+
+#include <algorithm>
+
+#include "cajal/core/error.h"
+#include "cajal/kernels/gemm_kernels.h"
+
+namespace cajal {
+namespace {
+
+std::atomic<int> matrix_unit_off = 0;
+
+uint8_t* allocate(size_t bytes) {
+  void* const out = std::aligned_alloc(64, std::max<size_t>(64, round_up(bytes, 64)));
+  require(out != nullptr, "no memory for {} bytes of a product's operand", bytes);
+  return static_cast<uint8_t*>(out);
+}
+
+}  // namespace
+
+bool has_matrix_unit() { return matrix_unit_off == 0 && gemm_kernels_amx() != nullptr; }
+WithoutMatrixUnit::WithoutMatrixUnit() { ++matrix_unit_off; }
+WithoutMatrixUnit::~WithoutMatrixUnit() { --matrix_unit_off; }
+
+const GemmKernels& gemm_kernels(Precision precision) {
+  return precision == Precision::bf16 && has_matrix_unit() ? *gemm_kernels_amx()
+                                                           : gemm_kernels_f32();
+}
+
+uint8_t* Scratch::bytes(size_t count) {
+  if (count > size_) {
+    std::free(data_);
+    data_ = nullptr, size_ = 0;  // should there be no memory
+    data_ = allocate(count);
+    size_ = count;
+  }
+  return data_;
+}
+
+void for_items(const GemmKernels& kernels, int64_t count, ThreadPool& threads,
+               const std::function<void(int64_t)>& item) {
+  if (count == 0) return;
+  std::atomic<int64_t> next = 0;
+  const auto work = [&](int) {
+    kernels.begin();
+    for (int64_t i; (i = next++) < count;) item(i);
+    kernels.end();
+  };
+  if (count == 1) return work(0);
+  threads.run(work);
+}
+
+void PackedActivations::Free::operator()(uint8_t* bytes) const { std::free(bytes); }
+
+PackedActivations::PackedActivations(const float* x, int64_t batch, int64_t width,
+                                     ThreadPool& threads, Precision precision)
+    : batch_(batch), width_(width), kernels_(gemm_kernels(precision)) {
+  pack(x, nullptr, threads);
+}
+
+PackedActivations::PackedActivations(const float* x, std::span<const int32_t> tokens, int64_t width,
+                                     ThreadPool& threads, Precision precision)
+    : batch_(static_cast<int64_t>(tokens.size())),
+      width_(width),
+      kernels_(gemm_kernels(precision)) {
+  pack(x, tokens.data(), threads);
+}
+
+const uint8_t* PackedActivations::chunk(int64_t first) const {
+  return bytes_.get() + first * round_up(width_, 32) * kernels_.value_bytes;
+}
+
+void PackedActivations::pack(const float* x, const int32_t* tokens, ThreadPool& threads) {
+  const int64_t padded = round_up(width_, 32), row = padded * kernels_.value_bytes;
+  bytes_.reset(allocate(round_up(batch_, kTile) * row));
+  for_items(kernels_, (batch_ + kTile - 1) / kTile, threads, [&](int64_t tile) {
+    const float* of[kTile];
+    for (int64_t i = 0; i < kTile; ++i) {
+      const int64_t b = tile * kTile + i;
+      of[i] = b < batch_ ? x + (tokens ? tokens[b] : b) * width_ : nullptr;
+    }
+    const int64_t first = tile * kTile / kChunk * kChunk;
+    const int64_t vectors = round_up(std::min(kChunk, batch_ - first), kTile);
+    for (int64_t k = 0; k < padded; k += kDepth) {
+      const int64_t depth = std::min(kDepth, padded - k);
+      kernels_.pack_vectors(
+          of, k, width_, depth,
+          bytes_.get() + first * row +
+              (k * vectors + (tile * kTile - first) * depth) * kernels_.value_bytes);
+    }
+  });
+}
+
+void multiply_many(const RowMatrix& matrix, const RowSet& rows, const PackedActivations& x,
+                   float* y, ThreadPool& threads) {
+  require(x.width() == matrix.width, "multiply_many: vectors of {}, rows of {}", x.width(),
+          matrix.width);
+  const GemmKernels& kernels = x.kernels();
+  const int64_t padded = round_up(matrix.width, 32);
+  // Panels small enough that every thread gets some.
+  const int64_t fair = round_up(rows.count() / (4 * threads.size()), kTile);
+  const int64_t panel = std::clamp(fair, 4 * kTile, kPanel);
+  const int64_t panels = (rows.count() + panel - 1) / panel;
+  for (int64_t first = 0; first < x.batch(); first += x.kChunk) {
+    const int64_t count = std::min(x.kChunk, x.batch() - first), vectors = round_up(count, kTile);
+    const uint8_t* const packed = x.chunk(first);
+    for_items(kernels, panels, threads, [&](int64_t item) {
+      thread_local Scratch left_memory, sums_memory;
+      const RowSlice slice{matrix, rows, item * panel,
+                           std::min(panel, rows.count() - item * panel)};
+      const int64_t tiles = (slice.count + kTile - 1) / kTile, stride = vectors + kTile;
+      uint8_t* const left = left_memory.bytes(kPanel * kDepth * sizeof(float));
+      float* const sums = sums_memory.floats(tiles * kTile * stride);
+      for (int64_t k = 0; k < padded; k += kDepth) {
+        const int64_t depth = std::min(kDepth, padded - k);
+        kernels.pack_rows(slice, k, depth, left);
+        kernels.multiply(left, packed + k * vectors * kernels.value_bytes, tiles, vectors / kTile,
+                         depth, k > 0, sums, stride);
+      }
+      kernels.transpose(sums, stride, slice.count, count, y + first * rows.count() + slice.first,
+                        rows.count());
+    });
+  }
+}
+
+void multiply_many(const RowMatrix& matrix, const RowSet& rows, const float* x, int64_t batch,
+                   float* y, ThreadPool& threads, Precision precision) {
+  multiply_many(matrix, rows, PackedActivations(x, batch, matrix.width, threads, precision), y,
+                threads);
+}
+
+}  // namespace cajal
