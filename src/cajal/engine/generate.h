@@ -11,8 +11,8 @@ namespace cajal::engine {
 
 struct GenerateOptions {
   int64_t max_tokens = 128;  // new ones
-  text::SamplingOptions sampling;
-  std::optional<CacheFormat> cache;  // else as the weights have it
+  text::SamplingOptions sampling = {};
+  std::optional<CacheFormat> cache = {};  // else as the weights have it
 };
 
 /// Continues `prompt` until `max_tokens` new ids, an end id of the config (which is kept), or the
