@@ -1,4 +1,4 @@
-#include "cajal/models/lm/config.h"
+#include "cajal/engine/config.h"
 
 #include "tiny.h"
 

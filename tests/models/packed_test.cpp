@@ -1,5 +1,5 @@
-#include "cajal/models/lm/names.h"
-#include "cajal/models/lm/packed_layout.h"
+#include "cajal/engine/names.h"
+#include "cajal/engine/packed_layout.h"
 #include "cajal/models/lm/summary.h"
 #include "tiny.h"
 

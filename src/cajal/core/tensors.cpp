@@ -160,6 +160,14 @@ TensorFile TensorFile::open(const fs::path& path) {
   return out;
 }
 
+TensorFile TensorFile::adopt(std::shared_ptr<const MappedFile> file, StoredTensors found) {
+  TensorFile out;
+  out.path_ = file->path();
+  out.files_.push_back(std::move(file));
+  out.found_ = std::move(found);
+  return out;
+}
+
 const StoredTensor& TensorFile::at(std::string_view name) const {
   const auto found = found_.tensors.find(name);
   if (found != found_.tensors.end()) return found->second;

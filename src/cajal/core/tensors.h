@@ -54,6 +54,9 @@ class TensorFile {
   /// Throws Error that names the file and what is wrong with it.
   static TensorFile open(const std::filesystem::path& path);
 
+  /// Tensors that another reader found in `file` or made from it.
+  static TensorFile adopt(std::shared_ptr<const MappedFile> file, StoredTensors found);
+
   const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return found_.tensors; }
   /// The __metadata__ strings of a safetensors file; for a .bin, "ignored_entries" names what it
   /// holds beside tensors; else an empty object.

@@ -9,7 +9,7 @@
 // kernel with its own backward on CUDA; both forms are tested against each other.
 namespace cajal::ops {
 
-enum class NormKind { layer, rms, rms_one_plus };  // rms_one_plus: Gemma's x̂ (1 + w)
+using cajal::NormKind;
 
 /// Layer or RMS norm over the last axis, computed in fp32; `weight` and `bias` may be undefined.
 torch::Tensor norm(const torch::Tensor& x, NormKind kind, const torch::Tensor& weight,

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "cajal/core/error.h"
-#include "cajal/models/lm/names.h"
+#include "cajal/engine/names.h"
 
 namespace cajal::surgery {
 namespace {

@@ -127,4 +127,16 @@ struct UnigramOptions {
 std::unique_ptr<Model> make_unigram(std::shared_ptr<const Vocabulary> vocabulary,
                                     std::vector<double> scores, UnigramOptions options);
 
+struct SentencePieceOptions {
+  std::string where;
+  int32_t unk_id = -1;  // of a byte that the vocabulary cannot express; -1: that is an Error
+};
+
+/// SentencePiece's BPE: merges neighbouring symbols, the pair whose token has the highest score
+/// first and of these the leftmost; what is no token then becomes <0x00> .. <0xFF>. scores [id].
+/// Source: Kudo and Richardson 2018, arXiv 1808.06226.
+std::unique_ptr<Model> make_sentence_pieces(std::shared_ptr<const Vocabulary> vocabulary,
+                                            std::vector<double> scores,
+                                            SentencePieceOptions options);
+
 }  // namespace cajal::text

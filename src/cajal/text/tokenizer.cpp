@@ -62,8 +62,8 @@ std::unique_ptr<Model> make_model(TokenizerFile& file, bool raw_bytes) {
                                                        : "WordLevel";
   }
   require(file.vocabulary->tokens() > 0, "{}.vocab: missing or empty", where);
-  require((type == "Unigram") == !file.scores.empty(), "{}.vocab: not the vocabulary of a {} model",
-          where, type);
+  require((type == "Unigram" || type == "SentencePiece") == !file.scores.empty(),
+          "{}.vocab: not the vocabulary of a {} model", where, type);
   if (type == "BPE") {
     require(field(json, "dropout", where, 0.0) == 0, "{}.dropout: only 0 or null is read", where);
     require(json.contains("merges"), "{}: field 'merges' is missing", where);
@@ -101,6 +101,10 @@ std::unique_ptr<Model> make_model(TokenizerFile& file, bool raw_bytes) {
             file.vocabulary->size());
     return make_unigram(file.vocabulary, std::move(file.scores), std::move(options));
   }
+  if (type == "SentencePiece")
+    return make_sentence_pieces(
+        file.vocabulary, std::move(file.scores),
+        {.where = file.where, .unk_id = field(json, "unk_id", where, int32_t{-1})});
   fail("{}.type: model '{}' is not known", where, type);
 }
 
@@ -174,11 +178,15 @@ Tokenizer Tokenizer::parse(std::string_view tokenizer_json, const std::string& w
 }
 
 Tokenizer Tokenizer::open(const std::filesystem::path& path) {
-  auto state = build(read_tokenizer(path));
+  auto file = read_tokenizer(path);
+  auto specials = file.specials;
+  auto state = build(std::move(file));
   const Tokenizer tokenizer(state);
   const auto folder = std::filesystem::is_directory(path) ? path : path.parent_path();
-  state->specials =
-      read_special_ids(folder, [&](std::string_view token) { return tokenizer.token_id(token); });
+  if (!specials)
+    specials =
+        read_special_ids(folder, [&](std::string_view token) { return tokenizer.token_id(token); });
+  state->specials = *specials;
   return tokenizer;
 }
 

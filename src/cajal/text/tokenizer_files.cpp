@@ -6,6 +6,7 @@
 #include "cajal/core/error.h"
 #include "cajal/core/files.h"
 #include "cajal/text/fields.h"
+#include "cajal/text/gguf_tokenizer.h"
 #include "cajal/text/tokenizer_file.h"
 #include "cajal/text/unicode.h"
 
@@ -252,6 +253,8 @@ TokenizerFile read_tokenizer(const fs::path& path) {
   if (folder ? is_file(home / "tokenizer.json")
              : name.ends_with(".json") && name != "vocab.json" && name != "encoder.json")
     return read_json_file(folder ? home / "tokenizer.json" : path);
+  if (folder ? is_file(home / "tokenizer.gguf") : name.ends_with(".gguf"))
+    return tokenizer_of(Gguf::open(folder ? home / "tokenizer.gguf" : path));
   constexpr std::pair<const char*, const char*> kByteLevel[] = {{"vocab.json", "merges.txt"},
                                                                 {"encoder.json", "vocab.bpe"}};
   for (const auto& [vocab, merges] : kByteLevel) {
@@ -262,8 +265,10 @@ TokenizerFile read_tokenizer(const fs::path& path) {
   }
   if (folder ? is_file(home / "vocab.txt") : name.ends_with(".txt"))
     return read_word_piece(folder ? home / "vocab.txt" : path);
-  fail("{}: no tokenizer here; expected tokenizer.json, vocab.json with merges.txt, or vocab.txt",
-       path.string());
+  fail(
+      "{}: no tokenizer here; expected tokenizer.json, vocab.json with merges.txt, vocab.txt, or a "
+      "GGUF file",
+      path.string());
 }
 
 SpecialIds read_special_ids(const fs::path& folder,

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "cajal/core/torch.h"
-#include "cajal/models/lm/config.h"
+#include "cajal/engine/config.h"
 
 namespace cajal::lm {
 

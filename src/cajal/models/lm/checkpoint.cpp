@@ -174,17 +174,4 @@ void save(Transformer& model, const fs::path& folder, Dtype dtype) {
   write_json(folder / "config.json", json);
 }
 
-fs::path find_model(const std::string& name) {
-  if (fs::exists(fs::path(name) / "config.json")) return name;
-  const bool plain = !name.empty() && name.find('/') == std::string::npos && name[0] != '.';
-  require(plain, "{}: no checkpoint there; expected a folder with config.json", name);
-  // Beside the source when run from a build folder, or where `cmake --install` puts models.
-  std::error_code error;
-  auto folder = fs::read_symlink("/proc/self/exe", error).parent_path();
-  for (int up = 0; up < 4 && !folder.empty(); ++up, folder = folder.parent_path())
-    for (const char* models : {"models", "share/cajal/models"})
-      if (fs::exists(folder / models / name / "config.json")) return folder / models / name;
-  fail("{}: neither a folder with config.json nor the name of an embedded model", name);
-}
-
 }  // namespace cajal::lm

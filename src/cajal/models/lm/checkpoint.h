@@ -2,17 +2,18 @@
 #include <filesystem>
 #include <string>
 
+#include "cajal/engine/checkpoint.h"
 #include "cajal/models/lm/transformer.h"
 
 namespace cajal::lm {
 
 /// Opens a checkpoint folder in Hugging Face layout (config.json, safetensors or pytorch_model.bin)
-/// or one that `cajal split` wrote. Weights stay mapped in the dtype of the file, read-only: change
-/// a copy, never a loaded tensor in place.
-/// Every tensor of the file is used or known to be a buffer; Error names one that is missing, extra
-/// or of the wrong shape ("models/x/model.safetensors: tensor 'a.b' is [160, 60], expected [160,
-/// 64] (intermediate_size x hidden_size of config.json)").
-Transformer load(const std::filesystem::path& folder);
+/// or one that `cajal split` wrote, or a GGUF file. Weights stay mapped in the dtype of the file,
+/// read-only: change a copy, never a loaded tensor in place. Every tensor of the file is used or
+/// known to be a buffer; Error names one that is missing, extra or of the wrong shape
+/// ("models/x/model.safetensors: tensor 'a.b' is [160, 60], expected [160, 64] (intermediate_size x
+/// hidden_size of config.json)").
+Transformer load(const std::filesystem::path& path);
 
 /// A model with fresh fp32 weights as trainable parameters: N(0, deviation), residual outputs
 /// scaled by 1/sqrt(2 layers), norms one, biases zero.
@@ -25,9 +26,5 @@ void make_trainable(Transformer& model);
 /// family's Hugging Face layout, each file beside its place and renamed there. The groups of a
 /// split model become one matrix again, in their stored order.
 void save(Transformer& model, const std::filesystem::path& folder, Dtype dtype);
-
-/// The folder that a user means by `name`: a path to a checkpoint, or the name of an embedded model
-/// (models/NAME beside the source, or installed). Throws Error naming the places looked at.
-std::filesystem::path find_model(const std::string& name);
 
 }  // namespace cajal::lm

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cajal/core/torch.h"
+#include "cajal/engine/names.h"
 
 namespace cajal::lm {
 
@@ -50,8 +51,5 @@ class Hooks {
 /// "post5" -> "blocks.5.mlp.hook_post", "pattern3" -> "blocks.3.attn.hook_pattern", "scale4ln1" ->
 /// "blocks.4.ln1.hook_scale", "embed" -> "hook_embed"; full names and patterns pass unchanged.
 std::string full_hook_name(std::string_view name);
-
-/// Whether `name` fits `pattern`, in which * stands for any run of characters.
-bool matches(std::string_view pattern, std::string_view name);
 
 }  // namespace cajal::lm

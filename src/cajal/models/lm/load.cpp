@@ -4,6 +4,7 @@
 #include "cajal/core/error.h"
 #include "cajal/core/registry.h"
 #include "cajal/core/torch_tensors.h"
+#include "cajal/engine/checkpoint.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/models/lm/weights.h"
 
@@ -21,12 +22,12 @@ class Reader {
  public:
   Reader(std::shared_ptr<const TensorFile> file, Config& config)
       : file_(std::move(file)), config_(config) {
-    find_map();
+    naming_ = find_naming(config_, *file_);
     settle_head();
   }
 
-  const NameMap& map() const { return *map_; }
-  std::string_view prefix() const { return prefix_; }
+  const NameMap& map() const { return *naming_.map; }
+  std::string_view prefix() const { return naming_.prefix; }
 
   /// The stored tensor of their name, or of the name that old files gave it; nullptr if none.
   const StoredTensor* find(const std::string& name) {
@@ -60,7 +61,7 @@ class Reader {
   }
 
   void read_order(TransformerImpl& model, int64_t layer) {
-    const auto name = ffn_module(*map_, prefix_, layer) + ".neuron_order";
+    const auto name = ffn_module(map(), prefix(), layer) + ".neuron_order";
     const StoredTensor* stored = find(name);
     if (!stored) return;
     require(stored->dtype == Dtype::i32 && stored->shape == std::vector{config_.neurons},
@@ -91,24 +92,10 @@ class Reader {
   }
 
  private:
-  void find_map() {
-    const auto maps = name_maps(config_.family);
-    const auto* probe = config_.vision() ? "embedding.class_token" : "embedding.tokens.weight";
-    for (const auto& map : maps)
-      for (const auto prefix : map.prefixes)
-        if (file_->tensors().count(stored_name(map, prefix, probe))) {
-          map_ = &map;
-          prefix_ = prefix;
-          return;
-        }
-    map_ = &maps[0];
-    prefix_ = map_->prefixes[0];
-  }
-
   // Where config.json does not say what stands on top, the tensors do.
   void settle_head() {
     const auto holds = [&](std::string_view ours) {
-      return find_exact(stored_name(*map_, prefix_, ours)) != nullptr;
+      return find_exact(naming_.of(ours)) != nullptr;
     };
     if (!config_.head_named) {
       if (config_.head == Head::masked && !holds("output.transform.weight"))
@@ -120,7 +107,7 @@ class Reader {
       config_.pooler = config_.head == Head::none;
     }
     if (config_.head == Head::none && config_.pooler)
-      config_.pooler = has_part(*map_, "output.pooler") && holds("output.pooler.weight");
+      config_.pooler = has_part(map(), "output.pooler") && holds("output.pooler.weight");
     used_.clear();
   }
 
@@ -177,20 +164,20 @@ class Reader {
 
   std::shared_ptr<const TensorFile> file_;
   Config& config_;
-  const NameMap* map_ = nullptr;
-  std::string_view prefix_;
+  Naming naming_;
   std::set<std::string, std::less<>> used_;
 };
 
 }  // namespace
 
-Transformer load(const fs::path& folder) {
-  Transformer model(read_config(folder));
+Transformer load(const fs::path& path) {
+  auto checkpoint = open_checkpoint(path);
+  Transformer model(std::move(checkpoint.config));
   auto& m = *model;
-  m.file = std::make_shared<const TensorFile>(TensorFile::open(folder));
+  m.file = std::move(checkpoint.file);
   m.mapped.resize(m.blocks.size());
   Reader reader(m.file, m.config);
-  m.layout = read_packed_layout(m.config, (folder / "config.json").string());
+  m.layout = std::move(checkpoint.layout);
   auto slots = weight_slots(m, reader.map(), reader.prefix());
   for (auto& slot : slots) reader.fill(slot, m);
   if (!m.layout.split.empty())

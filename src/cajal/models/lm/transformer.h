@@ -4,11 +4,12 @@
 
 #include "cajal/core/tensors.h"
 #include "cajal/core/torch.h"
+#include "cajal/engine/config.h"
+#include "cajal/engine/packed_layout.h"
 #include "cajal/layers/matrix.h"
+#include "cajal/layers/ops.h"
 #include "cajal/models/lm/cache.h"
-#include "cajal/models/lm/config.h"
 #include "cajal/models/lm/hooks.h"
-#include "cajal/models/lm/packed_layout.h"
 
 namespace cajal::lm {
 

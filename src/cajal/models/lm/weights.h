@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "cajal/models/lm/names.h"
+#include "cajal/engine/names.h"
 #include "cajal/models/lm/transformer.h"
 
 namespace cajal::lm {

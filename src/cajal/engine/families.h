@@ -1,6 +1,6 @@
 #pragma once
-#include "cajal/models/lm/config.h"
-#include "cajal/models/lm/fields.h"
+#include "cajal/engine/config.h"
+#include "cajal/engine/fields.h"
 
 namespace cajal::lm {
 

@@ -1,8 +1,9 @@
-#include "cajal/models/lm/families.h"
+#include "cajal/engine/families.h"
 
 #include <cmath>
 
-#include "cajal/models/lm/rope.h"
+#include "cajal/engine/rope.h"
+#include "cajal/kernels/formats/half.h"
 
 namespace cajal::lm {
 namespace {
@@ -130,13 +131,10 @@ void read_gemma(const Fields& f, Config& c) {
   require(!f.get<bool>("use_bidirectional_attention", false),
           "{}: attention in both directions is not supported", f.at("use_bidirectional_attention"));
   const auto dtype = f.get<std::string>(f.has("dtype") ? "dtype" : "torch_dtype", "float32");
-  const auto type = dtype == "bfloat16"  ? torch::kBFloat16
-                    : dtype == "float16" ? torch::kHalf
-                                         : torch::kFloat;
-  c.embedding_scale = torch::tensor(std::sqrt(static_cast<double>(c.width)))
-                          .to(type)
-                          .to(torch::kDouble)
-                          .item<double>();
+  const auto root = static_cast<float>(std::sqrt(static_cast<double>(c.width)));
+  c.embedding_scale = dtype == "bfloat16"  ? bf16_to_float(float_to_bf16(root))
+                      : dtype == "float16" ? half_to_float(float_to_half(root))
+                                           : root;
   if (c.family == Family::gemma) return;
 
   c.norm_place = NormPlace::both;

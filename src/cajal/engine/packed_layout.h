@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "cajal/engine/config.h"
 #include "cajal/kernels/formats/format.h"
-#include "cajal/models/lm/config.h"
 
 namespace cajal::lm {
 

@@ -1,5 +1,6 @@
-#include "cajal/models/lm/rope.h"
+#include "cajal/engine/rope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -8,32 +9,42 @@ namespace {
 
 constexpr double kTau = 2 * std::numbers::pi;
 
-torch::Tensor powers(double base, int64_t width) {  // base^(2i / width)
-  const auto exponents =
-      torch::arange(0, width, 2, torch::kInt64).to(torch::kFloat) / static_cast<double>(width);
-  return torch::pow(base, exponents);
+using Floats = std::vector<float>;
+
+Floats powers(double base, int64_t width) {  // base^(2i / width)
+  Floats out;
+  for (int64_t i = 0; i < width; i += 2)
+    out.push_back(
+        std::pow(static_cast<float>(base), static_cast<float>(i) / static_cast<float>(width)));
+  return out;
 }
 
-std::vector<double> to_vector(const torch::Tensor& values) {
-  const auto wide = values.to(torch::kDouble).contiguous();
-  return {wide.data_ptr<double>(), wide.data_ptr<double>() + wide.numel()};
+std::vector<double> widened(const Floats& values) { return {values.begin(), values.end()}; }
+
+/// f(x) for every x in single precision.
+template <class F>
+Floats each(Floats values, F f) {
+  for (float& value : values) value = static_cast<float>(f(value));
+  return values;
 }
 
 // Llama 3: short wavelengths stay, long ones are stretched by `factor`, those between go over
 // smoothly.
-torch::Tensor llama3_frequencies(const torch::Tensor& plain, const Fields& f) {
-  const double factor = f.positive("factor", 8), low = f.positive("low_freq_factor", 1),
-               high = f.positive("high_freq_factor", 4);
+Floats llama3_frequencies(const Floats& plain, const Fields& f) {
+  const auto factor = static_cast<float>(f.positive("factor", 8)),
+             low = static_cast<float>(f.positive("low_freq_factor", 1)),
+             high = static_cast<float>(f.positive("high_freq_factor", 4));
   const auto original =
-      static_cast<double>(f.size("original_max_position_embeddings", {}, int64_t{1} << 40));
+      static_cast<float>(f.size("original_max_position_embeddings", {}, int64_t{1} << 40));
   require(high > low, "{}: high_freq_factor {} must exceed low_freq_factor {}", f.where(), high,
           low);
-  const auto wavelength = kTau / plain;
-  const auto stretched = torch::where(wavelength > original / low, plain / factor, plain);
-  const auto smooth = (original / wavelength - low) / (high - low);
-  const auto between = (1 - smooth) * stretched / factor + smooth * stretched;
-  const auto medium = (wavelength >= original / high) & (wavelength <= original / low);
-  return torch::where(medium, between, stretched);
+  return each(plain, [&](float frequency) {
+    const float wavelength = static_cast<float>(kTau) / frequency;
+    const float stretched = wavelength > original / low ? frequency / factor : frequency;
+    if (wavelength < original / high || wavelength > original / low) return stretched;
+    const float smooth = (original / wavelength - low) / (high - low);
+    return (1 - smooth) * stretched / factor + smooth * stretched;
+  });
 }
 
 double yarn_scale(double factor, double scale) {
@@ -42,8 +53,8 @@ double yarn_scale(double factor, double scale) {
 
 // YaRN (arXiv 2309.00071): pairs that turn often within the original context keep their frequency,
 // pairs that turn seldom are stretched, with a ramp between.
-torch::Tensor yarn_frequencies(const Fields& f, double base, int64_t width, int64_t context,
-                               double& attention_factor) {
+Floats yarn_frequencies(const Fields& f, double base, int64_t width, int64_t context,
+                        double& attention_factor) {
   const auto original = f.find<int64_t>("original_max_position_embeddings");
   const auto length = static_cast<double>(original.value_or(context));
   const double factor = f.positive("factor", static_cast<double>(context) / length);
@@ -60,10 +71,15 @@ torch::Tensor yarn_frequencies(const Fields& f, double base, int64_t width, int6
   low = std::max(low, 0.0);
   high = std::min(high, static_cast<double>(width - 1));
   if (low == high) high += 0.001;
-  const auto ramp = ((torch::arange(width / 2, torch::kFloat) - low) / (high - low)).clamp(0, 1);
-  const auto kept = 1 - ramp;
-  const auto plain = powers(base, width);
-  return 1.0 / (factor * plain) * (1 - kept) + 1.0 / plain * kept;
+  auto plain = powers(base, width);
+  for (size_t i = 0; i < plain.size(); ++i) {
+    const float ramp = std::clamp(
+        (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f,
+        1.0f);
+    const float kept = 1 - ramp;
+    plain[i] = 1 / (static_cast<float>(factor) * plain[i]) * (1 - kept) + 1 / plain[i] * kept;
+  }
+  return plain;
 }
 
 // LongRoPE (arXiv 2402.13753): a factor for every pair, one set up to the original context and
@@ -79,7 +95,10 @@ void longrope(const Fields& f, double base, int64_t context, Rope& rope) {
             factors->size(), rope.width / 2);
     for (const double factor : *factors)
       require(factor > 0, "{} holds {}, expected values above 0", f.at(key), factor);
-    return to_vector(1.0 / (torch::tensor(*factors, torch::kDouble).to(torch::kFloat) * plain));
+    auto scaled = plain;
+    for (size_t i = 0; i < scaled.size(); ++i)
+      scaled[i] = 1 / (static_cast<float>((*factors)[i]) * plain[i]);
+    return widened(scaled);
   };
   rope.inverse_frequency = scaled("short_factor");
   rope.long_inverse_frequency = scaled("long_factor");
@@ -134,18 +153,19 @@ Rope make_rope(const Json& settings, int64_t head_width, double partial, int64_t
           "number from 2 to {}",
           f.where(), share, head_width, rope.width, head_width);
   const auto type = f.get<std::string>("rope_type", "default");
-  const auto plain = 1.0 / powers(base, rope.width);
+  const auto plain = each(powers(base, rope.width), [](float power) { return 1 / power; });
   if (type == "default" || type == "dynamic") {
     // "dynamic" stretches only past max_position_embeddings, which a pass never exceeds here.
-    rope.inverse_frequency = to_vector(plain);
+    rope.inverse_frequency = widened(plain);
   } else if (type == "linear") {
     require(f.has("factor"), "{}: field 'factor' is missing", f.where());
-    rope.inverse_frequency = to_vector(plain / f.positive("factor", 1));
+    rope.inverse_frequency = widened(
+        each(plain, [&](float x) { return x / static_cast<float>(f.positive("factor", 1)); }));
   } else if (type == "llama3") {
-    rope.inverse_frequency = to_vector(llama3_frequencies(plain, f));
+    rope.inverse_frequency = widened(llama3_frequencies(plain, f));
   } else if (type == "yarn") {
     rope.inverse_frequency =
-        to_vector(yarn_frequencies(f, base, rope.width, context, rope.attention_factor));
+        widened(yarn_frequencies(f, base, rope.width, context, rope.attention_factor));
   } else if (type == "longrope" || type == "su") {
     longrope(f, base, context, rope);
   } else {

@@ -1,5 +1,5 @@
 #include "cajal/core/error.h"
-#include "cajal/models/lm/config.h"
+#include "cajal/engine/config.h"
 
 namespace cajal::lm {
 namespace {

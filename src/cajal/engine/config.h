@@ -6,8 +6,7 @@
 
 #include "cajal/core/json.h"
 #include "cajal/core/options.h"
-#include "cajal/layers/ops.h"
-#include "cajal/neurons/activation.h"
+#include "cajal/kernels/activation.h"
 
 namespace cajal::lm {
 
@@ -29,7 +28,6 @@ enum class Family {
   deit,
 };
 
-using ops::NormKind;
 enum class NormPlace { pre, post, both };  // both: Gemma 2 and 3 norm what a block reads and writes
 enum class Positions { learned, rotary };
 enum class Head { language, masked, classes, none };

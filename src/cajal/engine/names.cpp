@@ -1,9 +1,8 @@
-#include "cajal/models/lm/names.h"
+#include "cajal/engine/names.h"
 
 #include <algorithm>
 
 #include "cajal/core/error.h"
-#include "cajal/models/lm/hooks.h"
 
 namespace cajal::lm {
 namespace {
@@ -179,8 +178,10 @@ constexpr NameRule kTimm[] = {
     {"output.distillation_classes", "head_dist"},
 };
 
+// Quantised rows cannot be turned: from GGUF files GPT-2's matrices come as [outputs, inputs].
+const NameMap kGpt2Maps[] = {{kGpt2, {"transformer.", ""}, /*conv1d=*/true}, {kGpt2, {"linear."}}};
+
 const NameMap kMaps[] = {
-    {kGpt2, {"transformer.", ""}, /*conv1d=*/true},
     {kOpt, {"model.decoder.", "decoder.", ""}},
     {kGptNeox, {"gpt_neox.", ""}, false, /*fused_by_head=*/true},
     {kLlama, {"model.", ""}},
@@ -212,26 +213,26 @@ std::span<const NameMap> name_maps(Family family) {
   const auto one = [](size_t index) { return std::span(kMaps).subspan(index, 1); };
   switch (family) {
     case Family::gpt2:
-      return one(0);
+      return kGpt2Maps;
     case Family::opt:
-      return one(1);
+      return one(0);
     case Family::gpt_neox:
-      return one(2);
+      return one(1);
     case Family::gemma2:
     case Family::gemma3:
-      return one(4);
+      return one(3);
     case Family::phi3:
-      return one(5);
+      return one(4);
     case Family::bert:
-      return one(6);
+      return one(5);
     case Family::roberta:
-      return one(7);
+      return one(6);
     case Family::vit:
       return kVitMaps;
     case Family::deit:
       return kDeitMaps;
     default:
-      return one(3);
+      return one(2);
   }
 }
 
@@ -253,6 +254,15 @@ std::string stored_name(const NameMap& map, std::string_view prefix, std::string
 
 bool has_part(const NameMap& map, std::string_view ours) { return find_rule(map, ours); }
 
+Naming find_naming(const Config& config, const TensorFile& file) {
+  const auto maps = name_maps(config.family);
+  const auto* probe = config.vision() ? "embedding.class_token" : "embedding.tokens.weight";
+  for (const auto& map : maps)
+    for (const auto prefix : map.prefixes)
+      if (file.tensors().count(stored_name(map, prefix, probe))) return {&map, prefix};
+  return {&maps[0], maps[0].prefixes[0]};
+}
+
 std::string_view written_prefix(const NameMap& map, const Config& config) {
   return config.head == Head::none ? "" : map.prefixes[0];
 }
@@ -264,6 +274,25 @@ std::string ffn_module(const NameMap& map, std::string_view prefix, int64_t laye
   const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first;
   const std::string common(a.begin(), differ);
   return common.substr(0, common.rfind('.'));
+}
+
+bool matches(std::string_view pattern, std::string_view name) {
+  size_t p = 0, n = 0, star = std::string_view::npos, resume = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && pattern[p] == name[n]) {
+      ++p, ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
 }
 
 bool is_ignorable(std::string_view name, const Config& c) {

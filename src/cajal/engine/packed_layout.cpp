@@ -1,4 +1,4 @@
-#include "cajal/models/lm/packed_layout.h"
+#include "cajal/engine/packed_layout.h"
 
 #include "cajal/core/error.h"
 

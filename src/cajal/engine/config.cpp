@@ -1,10 +1,10 @@
-#include "cajal/models/lm/config.h"
+#include "cajal/engine/config.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "cajal/models/lm/families.h"
-#include "cajal/models/lm/fields.h"
+#include "cajal/engine/families.h"
+#include "cajal/engine/fields.h"
 
 namespace cajal::lm {
 namespace {

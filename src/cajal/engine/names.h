@@ -4,7 +4,8 @@
 #include <string_view>
 #include <vector>
 
-#include "cajal/models/lm/config.h"
+#include "cajal/core/tensors.h"
+#include "cajal/engine/config.h"
 
 namespace cajal::lm {
 
@@ -33,6 +34,15 @@ std::string stored_name(const NameMap& map, std::string_view prefix, std::string
 /// Whether the map keeps this module or tensor, e.g. "blocks.*.attention.fused".
 bool has_part(const NameMap& map, std::string_view ours);
 
+/// The map and the prefix that the tensors of `file` follow; the family's own where none fits.
+struct Naming {
+  const NameMap* map = nullptr;
+  std::string_view prefix;
+
+  std::string of(std::string_view ours) const { return stored_name(*map, prefix, ours); }
+};
+Naming find_naming(const Config& config, const TensorFile& file);
+
 /// What a checkpoint of this config is written with before base names: none for a model without
 /// head.
 std::string_view written_prefix(const NameMap& map, const Config& config);
@@ -44,5 +54,8 @@ std::string ffn_module(const NameMap& map, std::string_view prefix, int64_t laye
 /// Whether a tensor that a file holds and this model has no place for may be passed over: buffers,
 /// copies of tied weights, and parts of heads that are not in use.
 bool is_ignorable(std::string_view stored_name, const Config& config);
+
+/// Whether `name` fits `pattern`, in which * stands for any run of characters.
+bool matches(std::string_view pattern, std::string_view name);
 
 }  // namespace cajal::lm

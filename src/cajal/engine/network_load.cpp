@@ -1,0 +1,278 @@
+// The weights of a network, found by their names and checked.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "cajal/core/error.h"
+#include "cajal/core/registry.h"
+#include "cajal/engine/names.h"
+#include "cajal/engine/network.h"
+
+namespace cajal::engine {
+
+class NetworkLoader {
+ public:
+  explicit NetworkLoader(Network& network)
+      : network_(network),
+        checkpoint_(network.checkpoint_),
+        c_(checkpoint_.config),
+        naming_(lm::find_naming(c_, *checkpoint_.file)) {}
+
+  void run() {
+    require(c_.causal && c_.head == lm::Head::language,
+            "{}: a {} model of this kind predicts no next token", checkpoint_.path.string(),
+            to_name(c_.family));
+    network_.tokens_ = matrix("embedding.tokens", c_.vocabulary, c_.embedding_width);
+    if (c_.positions == lm::Positions::learned)
+      network_.positions_ =
+          matrix("embedding.positions", c_.context + c_.position_offset, c_.width);
+    if (c_.embedding_width != c_.width) {
+      network_.project_in_ = matrix("embedding.project", c_.width, c_.embedding_width);
+      network_.project_out_ = matrix("output.project", c_.embedding_width, c_.width);
+    }
+    for (int64_t i = 0; i < c_.layers; ++i) network_.layers.push_back(layer(i));
+    if (c_.final_norm) network_.norm_ = norm("output.norm", c_.width);
+    vocabulary();
+  }
+
+ private:
+  const StoredTensor* find(const std::string& name) const {
+    const auto it = checkpoint_.file->tensors().find(name);
+    return it == checkpoint_.file->tensors().end() ? nullptr : &it->second;
+  }
+
+  std::string where(const std::string& name, const StoredTensor& stored) const {
+    return fmt::format("{}: tensor '{}'",
+                       (stored.file ? stored.file->path() : checkpoint_.file->path()).string(),
+                       name);
+  }
+
+  Format format_of(const std::string& name, const StoredTensor& stored) const {
+    if (const auto it = checkpoint_.layout.tensors.find(name);
+        it != checkpoint_.layout.tensors.end())
+      return it->second;
+    switch (stored.dtype) {
+      case Dtype::f32:
+        return Format::f32;
+      case Dtype::f16:
+        return Format::f16;
+      case Dtype::bf16:
+        return Format::bf16;
+      default:
+        fail("{} is {}, expected F32, F16 or BF16", where(name, stored), dtype_name(stored.dtype));
+    }
+  }
+
+  // The stored tensor, whose rows in `format` must be those of a matrix [rows, width].
+  const StoredTensor& checked(const std::string& name, Format format, int64_t rows,
+                              int64_t width) const {
+    const auto& stored = checkpoint_.file->at(name);
+    std::vector<int64_t> expected = {rows, width};
+    if (is_quantised(format)) {
+      require_row(format, width, where(name, stored));
+      expected[1] = row_bytes(format, width);
+      require(stored.dtype == Dtype::u8, "{} is {}, expected U8", where(name, stored),
+              dtype_name(stored.dtype));
+    }
+    require(stored.shape == expected, "{} is {}, expected {}", where(name, stored), stored.shape,
+            expected);
+    return stored;
+  }
+
+  Linear as_stored(const std::string& name, Format format, int64_t rows, int64_t width) const {
+    const auto& stored = checked(name, format, rows, width);
+    Linear linear;
+    const std::byte* data = stored.bytes.data();
+    if (!is_aligned(stored)) {
+      linear.owned = WeightMemory(stored.bytes.size());
+      std::memcpy(linear.owned.data(), data, stored.bytes.size());
+      data = linear.owned.data();
+    }
+    linear.weight = row_matrix(format, data, rows, width, where(name, stored));
+    return linear;
+  }
+
+  // [inputs, outputs] as GPT-2's files hold it, turned.
+  Linear turned(const std::string& name, Format format, int64_t outputs, int64_t inputs) const {
+    const auto& stored = checked(name, format, inputs, outputs);
+    require(!is_quantised(format), "{} is quantised along its outputs, which is not run here",
+            where(name, stored));
+    const auto size = static_cast<size_t>(block_bytes(format));
+    Linear linear;
+    linear.owned = WeightMemory(stored.bytes.size());
+    for (int64_t out = 0; out < outputs; ++out)
+      for (int64_t in = 0; in < inputs; ++in)
+        std::memcpy(linear.owned.data() + static_cast<size_t>(out * inputs + in) * size,
+                    stored.bytes.data() + static_cast<size_t>(in * outputs + out) * size, size);
+    if (stored.file) stored.file->forget(stored.bytes);
+    linear.weight = row_matrix(format, linear.owned.data(), outputs, inputs, where(name, stored));
+    return linear;
+  }
+
+  Linear matrix(const std::string& ours, int64_t outputs, int64_t inputs) const {
+    const auto name = naming_.of(ours + ".weight");
+    const auto format = format_of(name, checkpoint_.file->at(name));
+    return naming_.map->conv1d && ours.starts_with("blocks.")
+               ? turned(name, format, outputs, inputs)
+               : as_stored(name, format, outputs, inputs);
+  }
+
+  std::vector<float> stored_vector(const std::string& name, int64_t size) const {
+    const auto& stored = checkpoint_.file->at(name);
+    const auto format = format_of(name, stored);
+    require(!is_quantised(format) && stored.shape == std::vector{size}, "{} is {}, expected [{}]",
+            where(name, stored), stored.shape, size);
+    std::vector<float> values(static_cast<size_t>(size));
+    decode_row(format, stored.bytes.data(), size, values.data());
+    return values;
+  }
+  std::vector<float> vector(const std::string& ours, int64_t size) const {
+    return stored_vector(naming_.of(ours), size);
+  }
+
+  Linear linear(const std::string& ours, int64_t outputs, int64_t inputs, bool bias) const {
+    auto out = matrix(ours, outputs, inputs);
+    if (bias) out.bias = vector(ours + ".bias", outputs);
+    return out;
+  }
+
+  Norm norm(const std::string& ours, int64_t size) const {
+    Norm out;
+    if (!c_.norm_affine) return out;
+    out.weight = vector(ours + ".weight", size);
+    if (c_.norm == NormKind::layer) out.bias = vector(ours + ".bias", size);
+    return out;
+  }
+
+  // Some outputs of a linear map.
+  static Linear part(const Linear& whole, int64_t begin, int64_t count) {
+    Linear out = whole;
+    out.weight.data = whole.weight.row(begin);
+    out.weight.rows = count;
+    if (!whole.bias.empty())
+      out.bias.assign(whole.bias.begin() + begin, whole.bias.begin() + begin + count);
+    return out;
+  }
+
+  Attention attention(const std::string& at) const {
+    const int64_t queries = c_.heads * c_.head_width, keys = c_.kv_heads * c_.head_width;
+    Attention a;
+    if (lm::has_part(*naming_.map, "blocks.*.attention.fused")) {
+      auto all = linear(at + "fused", queries + 2 * keys, c_.width, c_.query_bias);
+      if (naming_.map->fused_by_head) {
+        a.fused = std::move(all);
+      } else {
+        a.query = part(all, 0, queries);
+        a.key = part(all, queries, keys);
+        a.value = part(all, queries + keys, keys);
+      }
+    } else {
+      a.query = linear(at + "query", queries, c_.width, c_.query_bias);
+      a.key = linear(at + "key", keys, c_.width, c_.query_bias);
+      a.value = linear(at + "value", keys, c_.width, c_.query_bias);
+    }
+    a.output = linear(at + "output", c_.width, queries, c_.output_bias);
+    if (c_.query_key_norm) {
+      a.query_norm = norm(at + "query_norm", c_.head_width);
+      a.key_norm = norm(at + "key_norm", c_.head_width);
+    }
+    return a;
+  }
+
+  NeuronGroup whole_group(const std::string& at) const {
+    NeuronGroup group;
+    if (lm::has_part(*naming_.map, "blocks.*.ffn.gate_key")) {
+      const auto both = matrix(at + "gate_key", 2 * c_.neurons, c_.width);
+      group.gate = part(both, 0, c_.neurons);
+      group.key = part(both, c_.neurons, c_.neurons);
+    } else {
+      if (c_.gated) group.gate = linear(at + "gate", c_.neurons, c_.width, c_.ffn_bias);
+      group.key = linear(at + "key", c_.neurons, c_.width, c_.ffn_bias);
+    }
+    group.value = matrix(at + "value", c_.width, c_.neurons);
+    return group;
+  }
+
+  NeuronGroup split_group(int64_t layer, size_t index, const lm::GroupLayout& how) const {
+    const auto module =
+        fmt::format("{}.groups.{}", lm::ffn_module(*naming_.map, naming_.prefix, layer), index);
+    NeuronGroup group;
+    const auto rows = [&](const char* name, Format format) {
+      return as_stored(module + name, format, how.neurons, c_.width);
+    };
+    group.key = rows(".key", how.key);
+    if (c_.gated) group.gate = rows(".gate", how.gate);
+    const auto values = rows(".value", how.value);
+    require(values.owned.size() == 0, "{}: tensor '{}.value' begins at an odd byte",
+            checkpoint_.path.string(), module);
+    group.values = values.weight;
+    if (c_.ffn_bias) {
+      group.key.bias = stored_vector(module + ".key_bias", how.neurons);
+      if (c_.gated) group.gate.bias = stored_vector(module + ".gate_bias", how.neurons);
+    }
+    return group;
+  }
+
+  std::shared_ptr<const StoredFeedForward> feed_forward(int64_t layer) const {
+    const auto at = fmt::format("blocks.{}.ffn.", layer);
+    auto ffn = std::make_shared<StoredFeedForward>();
+    ffn->law = from_name<Law>(to_name(c_.law), checkpoint_.path.string() + ": the law of neurons");
+    ffn->gated = c_.gated;
+    if (checkpoint_.layout.split.empty()) {
+      ffn->groups.push_back(whole_group(at));
+    } else {
+      const auto& groups = checkpoint_.layout.split[static_cast<size_t>(layer)];
+      for (size_t g = 0; g < groups.size(); ++g)
+        ffn->groups.push_back(split_group(layer, g, groups[g]));
+    }
+    if (c_.ffn_bias) ffn->bias = vector(at + "value.bias", c_.width);
+    return ffn;
+  }
+
+  Layer layer(int64_t index) const {
+    const auto at = fmt::format("blocks.{}.", index);
+    Layer out;
+    out.norm1 = norm(at + "norm1", c_.width);
+    out.norm2 = norm(at + "norm2", c_.width);
+    if (c_.norm_place == lm::NormPlace::both) {
+      out.norm1_after = norm(at + "norm1_after", c_.width);
+      out.norm2_after = norm(at + "norm2_after", c_.width);
+    }
+    out.attention = attention(at + "attention.");
+    out.stored = feed_forward(index);
+    out.feed_forward = [ffn = out.stored](Input& x, float* y) { ffn->apply(x, y); };
+    return out;
+  }
+
+  // A file may hold a tied matrix twice; where the two differ, both count.
+  void vocabulary() const {
+    const auto name = naming_.of("output.vocabulary.weight");
+    const auto* own = find(name);
+    if (!own && c_.tied) return;
+    const auto& words = checkpoint_.file->at(naming_.of("embedding.tokens.weight"));
+    const bool same =
+        own && own->dtype == words.dtype && own->shape == words.shape &&
+        std::equal(own->bytes.begin(), own->bytes.end(), words.bytes.begin(), words.bytes.end());
+    if (c_.tied && same) return;
+    network_.vocabulary_ = matrix("output.vocabulary", c_.vocabulary, c_.embedding_width);
+  }
+
+  Network& network_;
+  const lm::Checkpoint& checkpoint_;
+  const lm::Config& c_;
+  const lm::Naming naming_;
+};
+
+Network Network::open(lm::Checkpoint checkpoint, const NetworkOptions& options) {
+  Network network;
+  network.options = options;
+  network.checkpoint_ = std::move(checkpoint);
+  NetworkLoader(network).run();
+  return network;
+}
+
+Network Network::open(const std::filesystem::path& path, const NetworkOptions& options) {
+  return open(lm::open_checkpoint(path), options);
+}
+
+}  // namespace cajal::engine
