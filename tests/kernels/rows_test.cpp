@@ -2,23 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <numeric>
 
-#include "cajal/core/random.h"
-#include "cajal/kernels/memory.h"
-#include "cajal/kernels/simd_targets.h"
+#include "kernels/numbers.h"
 
 namespace cajal {
 namespace {
-
-std::vector<float> normals(int64_t count, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> out(count);
-  for (auto& value : out) value = static_cast<float>(random.normal());
-  return out;
-}
 
 /// A random matrix with `gap` bytes between its rows.
 struct Matrix {
@@ -33,22 +22,6 @@ struct Matrix {
   std::vector<uint8_t> bytes;
   RowMatrix view;
 };
-
-float largest(const std::vector<float>& values) {
-  float out = 0;
-  for (const float value : values) out = std::max(out, std::fabs(value));
-  return out;
-}
-
-/// Largest difference over the largest expected value.
-float relative_error(const std::vector<float>& got, const std::vector<float>& expected) {
-  float worst = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const float difference = std::fabs(got[i] - expected[i]);
-    worst = difference <= worst ? worst : difference;  // a NaN stays
-  }
-  return worst / largest(expected);
-}
 
 std::vector<float> dots(const Matrix& matrix, const RowSet& rows, const std::vector<float>& x,
                         int threads = 1, decltype(naive::dot_rows)* kernel = dot_rows) {
@@ -66,16 +39,6 @@ std::vector<float> sums(const Matrix& matrix, const RowSet& rows, const std::vec
   ThreadPool pool(threads);
   kernel(matrix.view, rows, a.data(), batch, y.data(), pool);
   return y;
-}
-
-/// Runs `check` once with every instruction set that this machine and build have.
-void on_every_target(const std::function<void()>& check) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    check();
-  }
-  hwy::SetSupportedTargetsForTest(0);
 }
 
 std::vector<float> dots(const Matrix& matrix, const RowSet& rows, const RoundedActivations& x,
@@ -178,10 +141,7 @@ TEST_P(Rows, OfAnEmptySetChangeNothing) {
   EXPECT_EQ(y, before);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Rows,
-                         testing::Values(Format::f32, Format::f16, Format::bf16, Format::q8_0,
-                                         Format::q4_0, Format::q4_1, Format::q5_0, Format::q5_1,
-                                         Format::q4_K, Format::q5_K, Format::q6_K),
+INSTANTIATE_TEST_SUITE_P(All, Rows, kEveryFormat,
                          [](const auto& info) { return to_name(info.param); });
 
 class RaggedRows : public testing::TestWithParam<Format> {};

@@ -68,6 +68,7 @@ struct RoundedActivations {
   std::vector<int8_t> codes[2];  // [batch, stride] each; at 16 bits code = 256 codes[0] + codes[1]
   std::vector<float> scales;     // [batch, stride / 32]
   std::vector<float> sums;       // of scale * code over a block [batch, stride / 32]
+  std::vector<int32_t> totals;   // of the codes over half a block [batch, stride / 16]
 };
 
 /// y[b, i] = row rows[i] . x[b] for quantised rows, in integers within a block where the processor

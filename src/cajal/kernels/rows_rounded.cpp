@@ -30,11 +30,11 @@ void RoundBlocks(const float* from, int64_t blocks, RoundedActivations& x, int64
       largest = hn::Max(largest, hn::Abs(hn::LoadU(d, from + v * lanes)));
     const float most = hn::GetLane(hn::MaxOfLanes(d, largest));
     const auto inverse = hn::Set(d, most > 0 ? static_cast<float>(top) / most : 0.0f);
-    auto sum = hn::Zero(di);
+    int32_t totals[2] = {};
     for (size_t v = 0; v < vectors; ++v) {
       const auto nearest = hn::NearestInt(hn::Mul(hn::LoadU(d, from + v * lanes), inverse));
       const auto code = hn::Min(hn::Max(nearest, hn::Set(di, -top)), hn::Set(di, top));
-      sum = hn::Add(sum, code);
+      totals[v * lanes / 16] += hn::GetLane(hn::SumOfLanes(di, code));
       int8_t* const to = x.codes[0].data() + at + v * lanes;
       if (x.bits == 8) {
         hn::StoreU(hn::DemoteTo(d8, code), d8, to);
@@ -47,7 +47,8 @@ void RoundBlocks(const float* from, int64_t blocks, RoundedActivations& x, int64
     }
     const float scale = most / static_cast<float>(top);
     x.scales[at / 32] = scale;
-    x.sums[at / 32] = scale * static_cast<float>(hn::GetLane(hn::SumOfLanes(di, sum)));
+    x.sums[at / 32] = scale * static_cast<float>(totals[0] + totals[1]);
+    std::copy_n(totals, 2, x.totals.begin() + at / 16);
   }
 }
 
@@ -149,6 +150,7 @@ RoundedActivations::RoundedActivations(const float* x, int64_t batch, int64_t wi
   if (bits == 16) codes[1].resize(batch * stride);
   scales.resize(batch * stride / 32);
   sums.resize(batch * stride / 32);
+  totals.resize(batch * stride / 16);
   for (int64_t b = 0; b < batch; ++b)
     HWY_DYNAMIC_DISPATCH(RoundBlocks)(x + b * width, width / 32, *this, b * stride);
 }
