@@ -64,7 +64,8 @@ double map_agreement(const torch::Tensor& a, const torch::Tensor& b, const MapRe
 /// What a layer's FFN and its surroundings do to its map. atb is the map that the FFN's block
 /// starts from: post-norm norm1, pre-norm residual1; the end is norm2 or next_norm.
 struct LayerChange {
-  double ffn = 0, residual = 0, norm = 0;  // 1 - rho of each step, what the FFN reads first
+  double ffn = 0, residual = 0, norm = 0;  // 1 - rho of each step: atb to ffn (pre-norm: its norm
+                                           // included), to residual2, to the end
   double net = 0;                          // of atb and the end
   double cancel = 0;  // cosine of the FFN's change of the map and that of what follows it
 };

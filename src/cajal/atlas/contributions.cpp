@@ -87,10 +87,16 @@ Contributions each_row(const Contributions& x, const FfnWeights& ffn, Neurons&& 
   std::vector<torch::Tensor> parts, bias;
   const auto value_bias = or_zeros(ffn.value_bias, ffn.value.size(1), ffn.value);
   for (int64_t row = 0; row < x.parts.size(0); ++row) {
-    const auto key = hear(x, row, ffn.key, ffn.key_bias);
-    const auto gate = ffn.gated ? hear(x, row, ffn.gate, ffn.gate_bias) : Heard{};
+    // Tokens behind the last that gave anything (masked ones) give nothing here either.
+    const auto given = x.parts[row].abs().amax(-1).nonzero();
+    const int64_t tokens = given.numel() ? given.max().item<int64_t>() + 1 : 1;
+    const Contributions some{x.parts.slice(1, 0, tokens), x.bias};
+    const auto key = hear(some, row, ffn.key, ffn.key_bias);
+    const auto gate = ffn.gated ? hear(some, row, ffn.gate, ffn.gate_bias) : Heard{};
     const Written written = neurons_of(gate, key);
-    parts.push_back(torch::matmul(written.parts, ffn.value));
+    auto out = torch::zeros({x.parts.size(1), ffn.value.size(1)}, x.parts.options());
+    out.slice(0, 0, tokens).copy_(torch::matmul(written.parts, ffn.value));
+    parts.push_back(out);
     bias.push_back(torch::mv(ffn.value.t(), written.bias) + value_bias);
   }
   return {torch::stack(parts), torch::stack(bias)};
@@ -125,6 +131,16 @@ Contributions through_ffn(const Contributions& x, const FfnWeights& ffn, BiasMod
   check_mode(ffn, mode);
   return each_row(x, ffn, [&](const Heard& gate, const Heard& key) {
     return ffn.gated ? gated_neurons(ffn, gate, key, mode) : plain_neurons(ffn, key, mode);
+  });
+}
+
+Contributions through_ffn_by_taylor(const Contributions& x, const FfnWeights& ffn) {
+  return each_row(x, ffn, [&](const Heard& gate, const Heard& key) -> Written {
+    const auto up = key.sum() + key.bias;
+    if (!ffn.gated) return {key.parts * slope(ffn.law, up), torch::zeros_like(up)};
+    const auto open = gate.sum() + gate.bias;
+    return {gate.parts * slope(ffn.law, open) * up + key.parts * activate(ffn.law, open),
+            torch::zeros_like(up)};
   });
 }
 

@@ -32,6 +32,9 @@ Contributions through_ffn(const Contributions& x, const FfnWeights& ffn, BiasMod
 /// The same by the midpoint rule through autograd: slow, for reference.
 Contributions through_ffn_numerically(const Contributions& x, const FfnWeights& ffn, BiasMode mode,
                                       int64_t steps);
+/// A first-order expansion about the activation instead: gradient times part. Not complete; for
+/// comparison.
+Contributions through_ffn_by_taylor(const Contributions& x, const FfnWeights& ffn);
 
 /// Through attention: `pattern` [heads, rows, tokens]. Where each token stands for itself
 /// (x.parts [tokens, 1, width]), part j of row i is Σ_h α_ij (x_j W_V + b_V) W_O: the value's bias

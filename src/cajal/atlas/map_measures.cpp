@@ -70,13 +70,12 @@ double map_change(const torch::Tensor& before, const torch::Tensor& after,
 LayerChange layer_change(const LayerMaps& maps, const MapRegion& region) {
   const bool post = maps.stages.back().stage == "norm2";
   const auto& atb = maps.at(post ? "norm1" : "residual1");
-  const auto& read = maps.at(post ? "norm1" : "norm2");
   const auto& ffn = maps.at("ffn");
   const auto& residual = maps.at("residual2");
   const auto& end = maps.stages.back().map;
-  LayerChange out{map_change(read, ffn, region), map_change(ffn, residual, region),
+  LayerChange out{map_change(atb, ffn, region), map_change(ffn, residual, region),
                   map_change(residual, end, region), map_change(atb, end, region)};
-  const auto by_ffn = as_tensor(entries(ffn, region)) - as_tensor(entries(read, region));
+  const auto by_ffn = as_tensor(entries(ffn, region)) - as_tensor(entries(atb, region));
   const auto after = as_tensor(entries(end, region)) - as_tensor(entries(ffn, region));
   out.cancel = (by_ffn.dot(after) / (by_ffn.norm() * after.norm())).item<double>();
   return out;
