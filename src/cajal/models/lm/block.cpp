@@ -66,6 +66,7 @@ torch::Tensor normalise(const Config& c, Stream& stream, const Norm& norm, const
 
 torch::Tensor feed_forward(const Config& c, const FeedForward& ffn, const torch::Tensor& x,
                            const Points& at) {
+  if (ffn.instead) return ffn.instead(x);
   const bool hooked =
       at.wants("mlp.hook_pre") || at.wants("mlp.hook_post") || at.wants("mlp.hook_pre_linear");
   const auto all = hooked ? hooked_neurons(c, ffn, x, at) : torch::Tensor();

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -38,6 +39,10 @@ struct FeedForward {
   torch::Tensor value_bias;
   torch::Tensor order;  // i32 [neurons]: which neuron of the original model a stored one is, or
                         // undefined where they stand in their own order
+
+  /// Where set, what the layer computes instead of its groups: x [batch, tokens, width] (normed) ->
+  /// what is added to the stream. A layer put in place of the FFN; not written to checkpoints.
+  std::function<torch::Tensor(const torch::Tensor& x)> instead = {};
 };
 
 struct Attention {
