@@ -10,6 +10,8 @@
 
 namespace cajal::lm {
 
+using cajal::NormKind;
+
 enum class Family {
   gpt2,
   opt,
