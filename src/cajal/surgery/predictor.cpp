@@ -65,30 +65,35 @@ int64_t Predictor::bytes(int64_t bytes_a_value) const {
   return (down.numel() + up.numel() + shift.numel()) * bytes_a_value;
 }
 
+std::vector<Firing> firing(lm::Transformer& model, std::span<const int32_t> ids, int64_t tokens) {
+  const auto& config = model->config;
+  require(activate(config.law, torch::full({1}, -100.f)).item<float>() == 0,
+          "the law of this model, {}, is never exactly 0: no neuron falls silent",
+          to_name(config.law));
+  const torch::NoGradGuard no_grad;
+  std::vector<Firing> out(model->blocks.size());
+  visit_inputs(model, ids, tokens, [&](size_t l, const torch::Tensor& x) { out[l].x = x.clone(); });
+  for (size_t l = 0; l < out.size(); ++l) {
+    const auto rows = neuron_rows(model->blocks[l].ffn);
+    auto pre = torch::matmul(out[l].x, (config.gated ? rows.gate : rows.key).t());
+    const auto& bias = config.gated ? rows.gate_bias : rows.key_bias;
+    if (bias.defined()) pre = pre + bias;
+    out[l].fires = activate(config.law, pre) != 0;
+  }
+  return out;
+}
+
 std::vector<Predictor> train_predictors(lm::Transformer& model, std::span<const int32_t> ids,
                                         const PredictorOptions& options) {
-  const auto& config = model->config;
-  require(!config.gated, "predictors guess which neurons fire, and gated ones always do");
   require(options.rank > 0 && options.batch > 0 && options.threshold > 0 && options.threshold < 1,
           "predictor: rank {}, batch {} and threshold {} must be positive (threshold: below 1)",
           options.rank, options.batch, options.threshold);
-  std::vector<torch::Tensor> inputs(model->blocks.size());
-  visit_inputs(model, ids, options.tokens,
-               [&](size_t l, const torch::Tensor& x) { inputs[l] = x.clone(); });
   auto generator = at::detail::createCPUGenerator(options.seed);
   std::vector<Predictor> out;
-  for (size_t l = 0; l < inputs.size(); ++l) {
-    torch::Tensor fires;
-    {
-      torch::NoGradGuard no_grad;
-      const auto rows = neuron_rows(model->blocks[l].ffn);
-      auto pre = torch::matmul(inputs[l], rows.key.t());
-      if (rows.key_bias.defined()) pre = pre + rows.key_bias;
-      fires = activate(config.law, pre) > 0;
-    }
-    torch::AutoGradMode gradients(true);
-    out.push_back(train(inputs[l], fires, options, generator));
-    inputs[l] = torch::Tensor();
+  for (auto& layer : firing(model, ids, options.tokens)) {
+    const torch::AutoGradMode gradients(true);
+    out.push_back(train(layer.x, layer.fires, options, generator));
+    layer = {};
   }
   return out;
 }

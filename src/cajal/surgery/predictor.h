@@ -28,8 +28,16 @@ struct Predictor {
   int64_t bytes(int64_t bytes_a_value) const;
 };
 
-/// One predictor a layer, trained on what each layer reads and does on the text. Throws Error for a
-/// gated model, whose neurons are never silent.
+/// What each layer reads on a text, [tokens, width] fp32, and which neurons fire there, bool
+/// [tokens, neurons] in their order now. A gated neuron fires when its gate does. Throws Error for
+/// a law that is never exactly 0.
+struct Firing {
+  torch::Tensor x, fires;
+};
+std::vector<Firing> firing(lm::Transformer& model, std::span<const int32_t> ids, int64_t tokens);
+
+/// One predictor a layer, trained on what each layer reads and does on the text. Throws Error as
+/// `firing` does.
 std::vector<Predictor> train_predictors(lm::Transformer& model, std::span<const int32_t> ids,
                                         const PredictorOptions& options = {});
 
