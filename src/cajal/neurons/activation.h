@@ -1,51 +1,10 @@
 #pragma once
-#include <string_view>
-
-#include "cajal/core/options.h"
 #include "cajal/core/torch.h"
+#include "cajal/kernels/activation.h"
 
 namespace cajal {
-
-/// The law of a neuron: how it responds to what it hears. None of them holds parameters.
-enum class Activation {
-  identity,      // x
-  relu,          // max(x, 0)
-  relu2,         // max(x, 0)²
-  relu6,         // min(max(x, 0), 6)
-  leaky_relu,    // x where x > 0, else 0.01 x
-  elu,           // x where x > 0, else exp(x) - 1
-  selu,          // 1.0507 x where x > 0, else 1.7581 (exp(x) - 1)
-  gelu,          // x Φ(x), Φ by the error function
-  gelu_tanh,     // x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2
-  quick_gelu,    // x σ(1.702 x)
-  silu,          // x σ(x)
-  mish,          // x tanh(log(1 + exp(x)))
-  softplus,      // log(1 + exp(x))
-  softsign,      // x / (1 + |x|)
-  sigmoid,       // σ(x)
-  tanh,          // tanh(x)
-  hard_tanh,     // min(max(x, -1), 1)
-  hard_sigmoid,  // min(max(x + 3, 0), 6) / 6
-  hard_swish,    // x hard_sigmoid(x)
-};
 
 /// law(x) for every element, in x's shape, type and device; differentiable.
 torch::Tensor activate(Activation law, const torch::Tensor& x);
 
-/// The law that a Hugging Face config means by `name` ("gelu_new", "swish", ...). `where` names the
-/// field for the message, e.g. "config.json: hidden_act"; throws Error for a name not known here.
-Activation activation_from_hf(std::string_view name, std::string_view where);
-
 }  // namespace cajal
-
-CAJAL_ENUM(cajal::Activation, {cajal::Activation::identity, "identity"},
-           {cajal::Activation::relu, "relu"}, {cajal::Activation::relu2, "relu2"},
-           {cajal::Activation::relu6, "relu6"}, {cajal::Activation::leaky_relu, "leaky_relu"},
-           {cajal::Activation::elu, "elu"}, {cajal::Activation::selu, "selu"},
-           {cajal::Activation::gelu, "gelu"}, {cajal::Activation::gelu_tanh, "gelu_tanh"},
-           {cajal::Activation::quick_gelu, "quick_gelu"}, {cajal::Activation::silu, "silu"},
-           {cajal::Activation::mish, "mish"}, {cajal::Activation::softplus, "softplus"},
-           {cajal::Activation::softsign, "softsign"}, {cajal::Activation::sigmoid, "sigmoid"},
-           {cajal::Activation::tanh, "tanh"}, {cajal::Activation::hard_tanh, "hard_tanh"},
-           {cajal::Activation::hard_sigmoid, "hard_sigmoid"},
-           {cajal::Activation::hard_swish, "hard_swish"})
