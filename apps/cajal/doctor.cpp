@@ -5,6 +5,8 @@
 #include "cajal/core/machine.h"
 #include "cajal/core/timing.h"
 #include "cajal/core/torch.h"
+#include "cajal/kernels/limits.h"
+#include "cold_timing.h"
 #include "verb.h"
 
 namespace cajal {
@@ -45,7 +47,24 @@ Finding folder(const char* variable) {
   return {variable, path, std::filesystem::is_directory(path) ? "" : "no such folder"};
 }
 
-void report(bool json) {
+/// What no program on this machine can beat, measured for some seconds.
+void add_limits(std::vector<Finding>& findings, int threads) {
+  for (int count = 1; count <= threads; count = count < threads ? threads : count + 1) {
+    ThreadPool pool(count);
+    const Pinned pinned(pool);
+    const auto name = [&](const char* what) {
+      return fmt::format("{}, {} thread{}", what, count, count > 1 ? "s" : "");
+    };
+    findings.push_back(
+        {name("DRAM read"), fmt::format("{:.1f} GB/s", measure_read_bandwidth(pool) / 1e9), ""});
+    const auto compute = measure_compute(pool);
+    findings.push_back(
+        {name("fp32 multiply-add"), fmt::format("{:.0f} GFLOP/s", compute.f32 / 1e9), ""});
+    findings.push_back({name("int8 dot"), fmt::format("{:.0f} GOP/s", compute.int8 / 1e9), ""});
+  }
+}
+
+void report(bool json, bool measure) {
   const auto machine = this_machine();
   std::vector<Finding> findings = {
       {"cajal", version(), ""},
@@ -60,6 +79,7 @@ void report(bool json) {
       gpu(),
       folder("CAJAL_DATA"),
       folder("CAJAL_GOLDEN")};
+  if (measure) add_limits(findings, machine.threads);
   if (json) {
     Json out = Json::object();
     for (const auto& finding : findings) {
@@ -69,16 +89,18 @@ void report(bool json) {
     fmt::print("{}\n", out.dump(2));
     return;
   }
+  const int column = measure ? 32 : 16;
   for (const auto& finding : findings) {
-    fmt::print("{:<16}{}\n", finding.what, finding.value);
-    if (!finding.advice.empty()) fmt::print("{:<16}! {}\n", "", finding.advice);
+    fmt::print("{:<{}}{}\n", finding.what, column, finding.value);
+    if (!finding.advice.empty()) fmt::print("{:<{}}! {}\n", "", column, finding.advice);
   }
 }
 
 void setup(CLI::App& app, int&) {
-  const auto json = std::make_shared<bool>(false);
+  const auto json = std::make_shared<bool>(false), measure = std::make_shared<bool>(false);
   app.add_flag("--json", *json, "one JSON object on stdout");
-  app.callback([json] { report(*json); });
+  app.add_flag("--measure", *measure, "also the limits of memory and arithmetic, for some seconds");
+  app.callback([json, measure] { report(*json, *measure); });
 }
 
 const auto registered = verbs().add("doctor", {"what this machine and build can do", setup});

@@ -14,4 +14,12 @@ double read_bandwidth(ThreadPool& threads, std::span<const std::byte> memory);
 /// the caches hold. Throws Error when there is not that much memory.
 double measure_read_bandwidth(ThreadPool& threads, size_t bytes = size_t{1} << 30, int rounds = 5);
 
+/// Operations a second, multiplications and additions, that the threads of the pool do within
+/// registers: no product that is computed this way can be faster.
+struct ComputeLimits {
+  double f32 = 0;   // fused multiply-add
+  double int8 = 0;  // products of bytes into 32-bit sums, as packed matrices use them
+};
+ComputeLimits measure_compute(ThreadPool& threads, int rounds = 5);
+
 }  // namespace cajal

@@ -79,44 +79,52 @@ PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t width, Grouping 
   memory_ = WeightMemory(bytes);
 }
 
-/// Calls visit(offset in the stored row, offset in memory, bytes, word) for each piece of a row.
+/// Calls visit(offset in the stored block, offset in memory, bytes, word) for each piece of a block.
 template <class Visit>
-void PackedMatrix::for_words(int64_t row, const Visit& visit) const {
+void PackedMatrix::for_words(int64_t row, int64_t column_tile, const Visit& visit) const {
   const auto shape = block_shape(format_);
-  const int64_t stored_block = 2 * shape.halves + 4 * shape.words, lane = row % kTileRows;
-  const auto* base = reinterpret_cast<const uint8_t*>(memory_.data());
-  for (int64_t c = 0; c < column_tiles_; ++c) {
-    const int64_t from = c * stored_block, to = tile(row / kTileRows, c) - base;
-    for (int h = 0; h < shape.halves; ++h)
-      visit(from + shape.first_half + 2 * h, to + 64 * h + 2 * lane, 2, -1);
-    const int64_t panel = to + 64 * shape.halves + lane / 16 * shape.words * 64 + lane % 16 * 4;
-    for (int w = 0; w < shape.words; ++w)
-      visit(from + shape.first_word + 4 * w, panel + 64 * w, 4, w);
-  }
+  const int64_t lane = row % kTileRows;
+  const int64_t at = tile(row / kTileRows, column_tile) - tile(0, 0);
+  for (int h = 0; h < shape.halves; ++h)
+    visit(shape.first_half + 2 * h, at + 64 * h + 2 * lane, 2, -1);
+  const int64_t panel = at + 64 * shape.halves + lane / 16 * shape.words * 64 + lane % 16 * 4;
+  for (int w = 0; w < shape.words; ++w) visit(shape.first_word + 4 * w, panel + 64 * w, 4, w);
 }
 
-void PackedMatrix::set_row(int64_t row, const void* stored) {
-  const int64_t size = row_bytes(format_, width_);
+void PackedMatrix::set_block(int64_t row, int64_t column_tile, const void* stored) {
   auto* const to = reinterpret_cast<uint8_t*>(memory_.data());
-  for_words(row, [&](int64_t from, int64_t at, int64_t bytes, int word) {
-    if (from >= size) return;  // past a ragged row of values that stand alone
+  for_words(row, column_tile, [&](int64_t from, int64_t at, int64_t bytes, int word) {
     uint32_t value = 0;
-    std::memcpy(&value, static_cast<const uint8_t*>(stored) + from, std::min(bytes, size - from));
+    std::memcpy(&value, static_cast<const uint8_t*>(stored) + from, bytes);
     if (word >= 0) value = to_packed(format_, word, value);
     std::memcpy(to + at, &value, bytes);
   });
 }
 
+void PackedMatrix::set_row(int64_t row, const void* stored) {
+  const int64_t size = row_bytes(format_, width_), block = tile_bytes_ / kTileRows;
+  const auto* const from = static_cast<const uint8_t*>(stored);
+  for (int64_t c = 0; c < size / block; ++c) set_block(row, c, from + c * block);
+  if (size % block == 0) return;  // else values that stand alone in a ragged row
+  std::vector<uint8_t> padded(block);
+  std::copy(from + size / block * block, from + size, padded.begin());
+  set_block(row, size / block, padded.data());
+}
+
 void PackedMatrix::get_row(int64_t row, void* stored) const {
-  const int64_t size = row_bytes(format_, width_);
+  const int64_t size = row_bytes(format_, width_), block = tile_bytes_ / kTileRows;
   const auto* const base = reinterpret_cast<const uint8_t*>(memory_.data());
-  for_words(row, [&](int64_t to, int64_t at, int64_t bytes, int word) {
-    if (to >= size) return;
-    uint32_t value = 0;
-    std::memcpy(&value, base + at, bytes);
-    if (word >= 0) value = from_packed(format_, word, value);
-    std::memcpy(static_cast<uint8_t*>(stored) + to, &value, std::min(bytes, size - to));
-  });
+  std::vector<uint8_t> whole(block);
+  for (int64_t c = 0; c < column_tiles_; ++c) {
+    for_words(row, c, [&](int64_t to, int64_t at, int64_t bytes, int word) {
+      uint32_t value = 0;
+      std::memcpy(&value, base + at, bytes);
+      if (word >= 0) value = from_packed(format_, word, value);
+      std::memcpy(whole.data() + to, &value, bytes);
+    });
+    std::copy_n(whole.begin(), std::min(block, size - c * block),
+                static_cast<uint8_t*>(stored) + c * block);
+  }
 }
 
 PackedMatrix pack(const RowMatrix& matrix, Grouping grouping, std::span<const int32_t> order) {
@@ -131,45 +139,28 @@ PackedMatrix pack(const RowMatrix& matrix, Grouping grouping, std::span<const in
   return packed;
 }
 
-std::vector<float> padded_columns(const PackedInput& x) {
+PackedInput whole_columns(const PackedInput& x, std::vector<float>& padded) {
+  if (x.rounded || x.stride % 32 == 0) return x;
   const int64_t stride = (x.width + 31) / 32 * 32;
-  std::vector<float> padded(x.batch * stride);
+  padded.assign(x.batch * stride, 0.0f);
   for (int64_t b = 0; b < x.batch; ++b)
     std::copy_n(x.values + b * x.stride, x.width, padded.begin() + b * stride);
-  return padded;
+  return {padded.data(), x.batch, x.width, stride};
 }
 
-namespace {
-
-void require_kind(const PackedMatrix& matrix, const PackedInput& x) {
+void require_input(const PackedMatrix& matrix, const PackedInput& x, int64_t width) {
   require(is_quantised(matrix.format()) == (x.rounded != nullptr),
-          "a packed {} matrix takes {} vectors", to_name(matrix.format()),
-          x.rounded ? "single-precision" : "rounded");
+          "a packed {} matrix does not take {} vectors", to_name(matrix.format()),
+          x.rounded ? "rounded" : "single-precision");
+  require(x.width == width, "vectors of {} values, expected {}", x.width, width);
 }
-
-void require_columns(int64_t width, int64_t expected) {
-  require(width == expected, "vectors of {} values, expected {}", width, expected);
-}
-
-}  // namespace
 
 void multiply(const PackedMatrix& matrix, const RowSet& groups, const PackedInput& x, float* y,
               ThreadPool& threads) {
   require(matrix.grouping() == Grouping::rows, "multiply needs groups of rows");
-  require_kind(matrix, x);
-  require_columns(x.width, matrix.width());
+  require_input(matrix, x, matrix.width());
   threads.parallel_for(groups.count(), 1, [&](int64_t begin, int64_t end) {
     multiply_part(matrix, groups, begin, end, x, y);
-  });
-}
-
-void accumulate(const PackedMatrix& matrix, const RowSet& groups, const PackedInput& x, float* y,
-                ThreadPool& threads) {
-  require(matrix.grouping() == Grouping::columns, "accumulate needs groups of columns");
-  require_kind(matrix, x);
-  require_columns(x.width, std::min(groups.count() * matrix.tile_columns(), matrix.width()));
-  threads.parallel_for(matrix.row_tiles(), 1, [&](int64_t begin, int64_t end) {
-    accumulate_part(matrix, groups, begin, end, x, y);
   });
 }
 

@@ -63,12 +63,14 @@ class PackedMatrix {
 
   /// Stores the row_bytes(format, width) bytes of a row.
   void set_row(int64_t row, const void* stored);
+  /// Stores the part of a row that lies in a tile: row_bytes(format, tile_columns()) bytes.
+  void set_block(int64_t row, int64_t column_tile, const void* stored);
   /// The bytes of a row as set_row took them.
   void get_row(int64_t row, void* stored) const;
 
  private:
   template <class Visit>
-  void for_words(int64_t row, const Visit& visit) const;
+  void for_words(int64_t row, int64_t column_tile, const Visit& visit) const;
 
   Format format_ = Format::f32;
   Grouping grouping_ = Grouping::rows;
@@ -96,8 +98,12 @@ struct PackedInput {
   int64_t batch, width, stride = 0;
 };
 
-/// The vectors with zeros up to a multiple of 32 values each.
-std::vector<float> padded_columns(const PackedInput& x);
+/// Throws Error unless x has `width` values and is rounded just where the matrix is quantised.
+void require_input(const PackedMatrix& matrix, const PackedInput& x, int64_t width);
+
+/// x as kernels read it: vectors in single precision with a stride that is a multiple of 32 and
+/// zeros past the width, in `padded` where they are not so already.
+PackedInput whole_columns(const PackedInput& x, std::vector<float>& padded);
 
 /// Length of the vectors that `multiply` writes for these groups of rows.
 inline int64_t output_width(const PackedMatrix& matrix, const RowSet& groups) {
@@ -111,19 +117,32 @@ inline int64_t output_width(const PackedMatrix& matrix, const RowSet& groups) {
 void multiply(const PackedMatrix& matrix, const RowSet& groups, const PackedInput& x, float* y,
               ThreadPool& threads);
 
-/// y[b] += the columns of groups[i] times their part i of x[b], over all i in order, for a matrix
-/// in groups of columns. Shapes: x [batch, groups.count() * tile_columns()] (or the width, when
-/// that is smaller and all groups are asked for), y [batch, rows].
-/// Throws Error when the grouping, the width or the kind of x do not fit.
+/// One thread's share of it, for callers that do more in the same job: groups [begin, end) of the
+/// set. Nothing is checked.
+void multiply_part(const PackedMatrix& matrix, const RowSet& groups, int64_t begin, int64_t end,
+                   const PackedInput& x, float* y);
+
+/// y[b] += the columns of groups[i] times their part i of x[b], over all i, for a matrix in groups
+/// of columns. Shapes: x [batch, groups.count() * tile_columns()] (or the width, when that is
+/// smaller and all groups are asked for), y [batch, rows]. It is added up in an order that depends
+/// on the sizes alone. Throws Error when the grouping, the width or the kind of x do not fit.
 void accumulate(const PackedMatrix& matrix, const RowSet& groups, const PackedInput& x, float* y,
                 ThreadPool& threads);
 
-/// One thread's share of these, for callers that do more in the same job; nothing is checked.
-/// Groups [begin, end) of the set; row tiles [begin, end) of the matrix.
-void multiply_part(const PackedMatrix& matrix, const RowSet& groups, int64_t begin, int64_t end,
-                   const PackedInput& x, float* y);
-void accumulate_part(const PackedMatrix& matrix, const RowSet& groups, int64_t begin, int64_t end,
-                     const PackedInput& x, float* y);
+/// The same for several matrices with as many rows, in one job.
+struct Term {
+  const PackedMatrix& matrix;
+  const RowSet& groups;
+  PackedInput x;
+};
+void accumulate(std::span<const Term> terms, float* y, ThreadPool& threads);
+
+/// Groups [begin, end) of a term, added up in this order into `sums` [batch, rows up to 32].
+struct TermRun {
+  const Term* term;
+  int64_t begin, end;
+  float* sums;
+};
 
 /// The same by decode_row and plain loops: what the fast ones are tested against.
 namespace naive {

@@ -61,6 +61,9 @@ HWY_INLINE VecI DotBytes4(VecI sum, VecI weights, VecI activations) {
 #endif
 }
 
+/// Groups that are read side by side for a batch: one stream alone stays below the memory's rate.
+constexpr int PackedStreams(int batch) { return batch <= 4 ? 2 : 1; }
+
 /// Tiles between what a stream reads and what it asks memory for.
 HWY_INLINE int64_t AheadTiles(int64_t tile_bytes) {
   return (static_cast<int64_t>(kAhead) + tile_bytes - 1) / tile_bytes;

@@ -80,7 +80,7 @@ void MultiplyRounded(const GroupPart& part, const RoundedActivations& x, float* 
     const auto planes = [&](auto kPlanes, auto kMost) HWY_ATTR {
       ForBatches<kMost>(x.batch, [&](auto size, int64_t first, int64_t count) HWY_ATTR {
         const RoundedBatch<size, kPlanes> of(x, first, count);
-        part.template Multiply<decltype(tile), StreamsFor(size)>(of, first, count, y);
+        part.template Multiply<decltype(tile), PackedStreams(size)>(of, first, count, y);
       });
     };
     if (x.bits == 8) {
@@ -95,7 +95,7 @@ void MultiplyPlain(const GroupPart& part, const float* x, int64_t stride, int64_
   WithPlainTile(part.matrix.format(), [&](auto tile) HWY_ATTR {
     ForBatches(batch, [&](auto size, int64_t first, int64_t count) HWY_ATTR {
       const PlainBatch<size> of(x, stride, first, count);
-      part.template Multiply<decltype(tile), StreamsFor(size)>(of, first, count, y);
+      part.template Multiply<decltype(tile), PackedStreams(size)>(of, first, count, y);
     });
   });
 }
@@ -118,12 +118,8 @@ HWY_EXPORT(MultiplyGroups);
 
 void multiply_part(const PackedMatrix& matrix, const RowSet& groups, int64_t begin, int64_t end,
                    const PackedInput& x, float* y) {
-  if (x.values && x.stride % 32 != 0) {  // the last tile's columns are read whole
-    const auto padded = padded_columns(x);
-    const PackedInput whole(padded.data(), x.batch, x.width, padded.size() / x.batch);
-    return HWY_DYNAMIC_DISPATCH(MultiplyGroups)(matrix, groups, begin, end, whole, y);
-  }
-  HWY_DYNAMIC_DISPATCH(MultiplyGroups)(matrix, groups, begin, end, x, y);
+  std::vector<float> padded;
+  HWY_DYNAMIC_DISPATCH(MultiplyGroups)(matrix, groups, begin, end, whole_columns(x, padded), y);
 }
 
 }  // namespace cajal

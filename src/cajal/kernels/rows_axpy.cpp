@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <memory>
+#include <vector>
 
 #include "cajal/kernels/rows.h"
 
@@ -221,7 +221,7 @@ namespace {
 /// Into how many chunks of rows a sum is cut. It depends on the work alone, so that the order of
 /// additions is that of any thread count; a multiple of 4, so that two or four threads get alike.
 int64_t chunks_of(const RowMatrix& matrix, int64_t count) {
-  constexpr int64_t chunk_bytes = 64 << 10, most = 32;
+  constexpr int64_t chunk_bytes = 128 << 10, most = 16;
   const int64_t bytes = count * row_bytes(matrix.format, matrix.width);
   if (bytes <= chunk_bytes) return 1;
   return std::min(most, (bytes / chunk_bytes + 3) / 4 * 4);
@@ -233,14 +233,16 @@ void gather_axpy(const RowMatrix& matrix, const RowSet& rows, const float* a, in
                  float* y, ThreadPool& threads) {
   if (rows.count() == 0) return;
   const int64_t chunks = chunks_of(matrix, rows.count());
-  const auto sums = std::make_unique_for_overwrite<float[]>(chunks * batch * matrix.width);
+  static thread_local std::vector<float> kept;  // fresh pages would cost more than the sums
+  kept.resize(std::max<size_t>(kept.size(), chunks * batch * matrix.width));
+  float* const sums = kept.data();
   threads.parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
     for (int64_t chunk = first; chunk < last; ++chunk) HWY_DYNAMIC_DISPATCH(AxpyChunk)
     (matrix, rows, rows.count() * chunk / chunks, rows.count() * (chunk + 1) / chunks, a, batch,
-     sums.get() + chunk * batch * matrix.width);
+     sums + chunk * batch * matrix.width);
   });
   threads.parallel_for(matrix.width, 128, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(AxpyFinish)(matrix, sums.get(), chunks, batch, begin, end, y);
+    HWY_DYNAMIC_DISPATCH(AxpyFinish)(matrix, sums, chunks, batch, begin, end, y);
   });
 }
 
