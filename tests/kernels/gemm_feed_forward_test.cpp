@@ -88,6 +88,28 @@ TEST(FeedForwardMany, IsTheSumOverNeuronsInBothLayoutsForEveryFormat) {
   }
 }
 
+TEST(FeedForwardMany, MayHaveOtherOutputsThanInputs) {
+  for (const auto layout : {ValueLayout::by_neuron, ValueLayout::by_output}) {
+    Block of(Format::f32, 70, 40, false, layout, Law::relu);
+    const Stored value(Format::f32, layout == ValueLayout::by_neuron ? 70 : 9,
+                       layout == ValueLayout::by_neuron ? 9 : 70);
+    of.view.value = value.view;
+    const auto x = normals(20 * 40, 5);
+    std::vector<float> got(20 * 9), hidden(20 * 70), expected(20 * 9);
+    ThreadPool pool(1);
+    feed_forward_many(of.view, x.data(), 20, got.data(), pool, Precision::f32);
+    naive::dot_rows(of.view.key, RowSet::range(0, 70), x.data(), 20, hidden.data(), pool);
+    apply_law(Law::relu, hidden.data(), 20 * 70, hidden.data());
+    const auto all = RowSet::range(0, value.view.rows);
+    if (layout == ValueLayout::by_neuron) {
+      naive::gather_axpy(value.view, all, hidden.data(), 20, expected.data(), pool);
+    } else {
+      naive::dot_rows(value.view, all, hidden.data(), 20, expected.data(), pool);
+    }
+    EXPECT_LT(relative_error(got, expected), kF32Error);
+  }
+}
+
 TEST(FeedForwardMany, IsItsFormulaOnEveryTarget) {
   const Block of(Format::f32, 130, 300, true, ValueLayout::by_neuron, Law::gelu);
   const auto x = normals(600 * 300, 5), y = normals(600 * 300, 6);
@@ -196,7 +218,7 @@ TEST(GroupedFeedForward, RefusesTokensAndGroupsThatAreNotThere) {
 
 TEST(FeedForwardMany, RefusesMatricesThatDoNotFit) {
   Block of(Format::f32, 8, 6, true, ValueLayout::by_neuron, Law::relu);
-  of.view.layout = ValueLayout::by_output;
+  of.view.layout = ValueLayout::by_output;  // of 6 neurons
   ThreadPool pool(1);
   std::vector<float> x(6), y(6);
   EXPECT_THROW(feed_forward_many(of.view, x.data(), 1, y.data(), pool), Error);

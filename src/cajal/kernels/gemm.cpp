@@ -1,8 +1,11 @@
 #include "cajal/kernels/gemm.h"
 
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include "cajal/core/error.h"
+#include "cajal/core/timing.h"
 #include "cajal/kernels/gemm_kernels.h"
 
 namespace cajal {
@@ -25,6 +28,23 @@ WithoutMatrixUnit::~WithoutMatrixUnit() { --matrix_unit_off; }
 const GemmKernels& gemm_kernels(Precision precision) {
   return precision == Precision::bf16 && has_matrix_unit() ? *gemm_kernels_amx()
                                                            : gemm_kernels_f32();
+}
+
+double measure_peak(Precision precision, ThreadPool& threads) {
+  const GemmKernels& kernels = gemm_kernels(precision);
+  double best = 0;
+  std::vector<double> operations(threads.size());
+  for (int round = 0; round < 8; ++round) {
+    const Stopwatch clock;
+    threads.run([&](int part) {
+      kernels.begin();
+      operations[part] = kernels.spin(100'000);
+      kernels.end();
+    });
+    best = std::max(best,
+                    std::accumulate(operations.begin(), operations.end(), 0.0) / clock.seconds());
+  }
+  return best;
 }
 
 uint8_t* Scratch::bytes(size_t count) {

@@ -18,6 +18,10 @@ enum class Precision { bf16, f32 };
 /// Whether Precision::bf16 uses matrix instructions here.
 bool has_matrix_unit();
 
+/// Operations (a multiplication and an addition are two) a second that the threads reach within
+/// registers, measured for some milliseconds: no product with that precision can be faster.
+double measure_peak(Precision precision, ThreadPool& threads);
+
 /// While it lives, kernels do without the matrix unit: tests of what other processors run.
 class WithoutMatrixUnit {
  public:

@@ -249,6 +249,24 @@ CAJAL_AMX void transpose(const float* c, int64_t stride, int64_t rows, int64_t c
   }
 }
 
+CAJAL_AMX double spin(int64_t rounds) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (int64_t i = 0; i < rounds; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  return static_cast<double>(rounds * 4 * 2 * kTile * kTile * kStep);
+}
+
 }  // namespace
 
 const GemmKernels* gemm_kernels_amx() {
@@ -262,6 +280,7 @@ const GemmKernels* gemm_kernels_amx() {
                                           .multiply = multiply,
                                           .multiply_hidden = multiply,
                                           .transpose = transpose,
+                                          .spin = spin,
                                           .begin = begin,
                                           .end = end};
   static const bool usable = [] {

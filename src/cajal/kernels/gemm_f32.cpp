@@ -89,6 +89,17 @@ void Multiply(const uint8_t* left, const uint8_t* right, int64_t row_tiles, int6
   }
 }
 
+double Spin(int64_t rounds) {
+  VF sum[kRows];
+  const auto factor = hn::Set(df, 0.5f);
+  for (int i = 0; i < kRows; ++i) sum[i] = hn::Set(df, static_cast<float>(i));
+  for (int64_t k = 0; k < rounds; ++k)
+    for (int i = 0; i < kRows; ++i) sum[i] = hn::MulAdd(sum[i], factor, factor);
+  for (int i = 1; i < kRows; ++i) sum[0] = hn::Add(sum[0], sum[i]);
+  const double done = static_cast<double>(rounds * kRows * 2 * static_cast<int64_t>(kLanes));
+  return hn::GetLane(hn::SumOfLanes(df, sum[0])) < 0 ? 0 : done;  // the sum is needed
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace cajal
 HWY_AFTER_NAMESPACE();
@@ -98,6 +109,7 @@ namespace cajal {
 
 HWY_EXPORT(DecodeColumns);
 HWY_EXPORT(Multiply);
+HWY_EXPORT(Spin);
 
 void decode_columns(Format format, const uint8_t* row, int64_t first, int64_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(DecodeColumns)(format, row, first, count, out);
@@ -163,6 +175,8 @@ void transpose(const float* c, int64_t stride, int64_t rows, int64_t columns, fl
         y[j * y_stride + i] = c[i * stride + j];
 }
 
+double spin(int64_t rounds) { return HWY_DYNAMIC_DISPATCH(Spin)(rounds); }
+
 }  // namespace
 
 const GemmKernels& gemm_kernels_f32() {
@@ -176,6 +190,7 @@ const GemmKernels& gemm_kernels_f32() {
                                           .multiply = multiply<false>,
                                           .multiply_hidden = multiply<true>,
                                           .transpose = transpose,
+                                          .spin = spin,
                                           .begin = [] {},
                                           .end = [] {}};
   return kernels;

@@ -25,11 +25,9 @@ void check(const FeedForwardRows& block) {
   require(!gate.data || (gate.rows == key.rows && gate.width == key.width),
           "feed_forward: gate [{}, {}] and key [{}, {}] differ", gate.rows, gate.width, key.rows,
           key.width);
-  const bool by_neuron = block.layout == ValueLayout::by_neuron;
-  require(value.rows == (by_neuron ? key.rows : key.width) &&
-              value.width == (by_neuron ? key.width : key.rows),
-          "feed_forward: values are [{}, {}], expected {} neurons and width {}", value.rows,
-          value.width, key.rows, key.width);
+  const int64_t answered = block.layout == ValueLayout::by_neuron ? value.rows : value.width;
+  require(answered == key.rows, "feed_forward: values of {} neurons, keys of {}", answered,
+          key.rows);
 }
 
 void check(const FeedForwardRows& block, const TokenGroups& groups, int64_t batch) {
@@ -162,9 +160,9 @@ class Round {
     // Panels of outputs: whole blocks of values, and some for every thread.
     const int64_t least = by_neuron ? std::max(64, block_values(block_.value.format)) : 64;
     int64_t panel = kPanel;
-    while (panel > least && block_.width() < 4 * threads_.size() * panel) panel /= 2;
-    for_items(kernels_, (block_.width() + panel - 1) / panel, threads_, [&](int64_t item) {
-      const int64_t first = item * panel, count = std::min(panel, block_.width() - first);
+    while (panel > least && block_.outputs() < 4 * threads_.size() * panel) panel /= 2;
+    for_items(kernels_, (block_.outputs() + panel - 1) / panel, threads_, [&](int64_t item) {
+      const int64_t first = item * panel, count = std::min(panel, block_.outputs() - first);
       for (const auto& job : jobs_)
         by_neuron ? add_by_neuron(job, first, count) : add_by_output(job, first, count);
     });
@@ -216,7 +214,7 @@ class Round {
   void add(const Job& job, const float* sums, int64_t stride, int64_t first, int64_t count) {
     for (int64_t t = 0; t < job.tokens; ++t) {
       const float scale = weight_ ? weight_[job.begin + t] : 1;
-      float* const to = y_ + token(job.begin + t) * block_.width() + first;
+      float* const to = y_ + token(job.begin + t) * block_.outputs() + first;
       for (int64_t c = 0; c < count; ++c) to[c] += scale * sums[t * stride + c];
     }
   }

@@ -7,8 +7,8 @@
 
 namespace cajal {
 
-/// How the values of neurons are stored: a row for each neuron [neurons, width], or a row for each
-/// output [width, neurons] as checkpoints have it.
+/// How the values of neurons are stored: a row for each neuron [neurons, outputs], or a row for
+/// each output [outputs, neurons] as checkpoints have it.
 enum class ValueLayout { by_neuron, by_output };
 
 /// A feed-forward block; row i of key and gate is neuron i. It owns nothing.
@@ -22,6 +22,7 @@ struct FeedForwardRows {
 
   int64_t neurons() const { return key.rows; }
   int64_t width() const { return key.width; }
+  int64_t outputs() const { return layout == ValueLayout::by_neuron ? value.width : value.rows; }
 };
 
 /// Which tokens meet which neurons: group g is the neurons [rows[g], rows[g + 1]) and meets the
@@ -33,7 +34,8 @@ struct TokenGroups {
   const float* weight = nullptr;   // [begin.back()], multiplies what a group gives; null: ones
 };
 
-/// y[b] += Σ over neurons of law(gate x[b]) (key x[b]) value. Shapes: x and y [batch, width].
+/// y[b] += Σ over neurons of law(gate x[b]) (key x[b]) value. Shapes: x [batch, width], y [batch,
+/// outputs].
 /// Bitwise the same for every number of threads.
 /// Throws Error when the matrices do not fit together.
 void feed_forward_many(const FeedForwardRows& block, const float* x, int64_t batch, float* y,

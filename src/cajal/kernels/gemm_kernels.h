@@ -56,6 +56,8 @@ struct GemmKernels {
   /// multiple of 16 of both.
   void (*transpose)(const float* c, int64_t stride, int64_t rows, int64_t columns, float* y,
                     int64_t y_stride);
+  /// Multiplies and adds `rounds` times within registers; returns how many operations that were.
+  double (*spin)(int64_t rounds);
   /// Around a thread's use of the functions above.
   void (*begin)(), (*end)();
 };
