@@ -6,6 +6,7 @@
 #include "bench.h"
 #include "cajal/atlas/measure.h"
 #include "cajal/core/machine.h"
+#include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/text.h"
 #include "cajal/engine/banks.h"
@@ -65,7 +66,8 @@ class SkipBench {
     learn();
     add_dense("dense, as stored", source_.folder);
     for (const auto& name : o_.formats) add_format(from_name<Format>(name, "--format"));
-    for (auto& candidate : candidates_) judge(candidate);
+    Progress progress("reading the text", std::ssize(candidates_), "forms");
+    for (auto& candidate : candidates_) judge(candidate), progress.add(1);
     time();
     return report();
   }

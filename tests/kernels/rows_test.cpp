@@ -119,6 +119,19 @@ TEST_P(Rows, AreBitwiseTheSameForEveryNumberOfThreadsWhereASumHasManyChunks) {
             1e-5);
 }
 
+TEST_P(Rows, WhoseFactorIsZeroMayBeLeftOutOfASumWithoutChangingABit) {
+  constexpr int64_t kRows = 2000;  // several chunks
+  const Matrix matrix(GetParam(), kRows, width());
+  auto a = normals(kRows, 6);
+  std::vector<int32_t> live;
+  std::vector<float> of_live;
+  for (int32_t r = 0; r < kRows; ++r) {
+    if (a[r] < 1) a[r] = 0;
+    if (a[r] > 0) live.push_back(r), of_live.push_back(a[r]);
+  }
+  EXPECT_EQ(sums(matrix, RowSet::list(live), of_live, 2), sums(matrix, RowSet::range(0, kRows), a));
+}
+
 TEST_P(Rows, GiveARowTheSameBitsWhateverStandsBesideIt) {
   const Matrix matrix(GetParam(), 65, width());
   const auto x = normals(8 * width(), 5);

@@ -10,8 +10,8 @@ namespace cajal::engine {
 
 /// How the feed-forward networks of a model are re-laid: see BankPlan for the fields.
 struct BanksOptions {
-  std::optional<Format> format;             // of all neurons; nothing: as they are stored
-  std::vector<std::vector<int32_t>> order;  // [layers] of neurons, or empty: as they are
+  std::optional<Format> format = {};             // of all neurons; nothing: as they are stored
+  std::vector<std::vector<int32_t>> order = {};  // [layers] of neurons, or empty: as they are
   Form key = Form::groups, gate = Form::groups, value = Form::groups;
   int bits = 8;  // that vectors are rounded to in front of quantised matrices
 };

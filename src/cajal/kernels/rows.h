@@ -77,8 +77,9 @@ struct RoundedActivations {
 void dot_rows(const RowMatrix& matrix, const RowSet& rows, const RoundedActivations& x, float* y,
               ThreadPool& threads);
 
-/// y[b] += sum over i of a[b, i] * row rows[i], added up in an order that depends on the sizes
-/// alone. Shapes: a [batch, rows.count()], y [batch, width].
+/// y[b] += sum over i of a[b, i] * row rows[i]. For rows that ascend it is added up in an order
+/// that depends on their numbers alone, so that leaving out rows whose a is 0 changes no bit.
+/// Shapes: a [batch, rows.count()], y [batch, width].
 void gather_axpy(const RowMatrix& matrix, const RowSet& rows, const float* a, int64_t batch,
                  float* y, ThreadPool& threads);
 

@@ -218,13 +218,31 @@ HWY_EXPORT(AxpyFinish);
 
 namespace {
 
-/// Into how many chunks of rows a sum is cut. It depends on the work alone, so that the order of
-/// additions is that of any thread count; a multiple of 4, so that two or four threads get alike.
-int64_t chunks_of(const RowMatrix& matrix, int64_t count) {
-  constexpr int64_t chunk_bytes = 128 << 10, most = 16;
-  const int64_t bytes = count * row_bytes(matrix.format, matrix.width);
-  if (bytes <= chunk_bytes) return 1;
-  return std::min(most, (bytes / chunk_bytes + 3) / 4 * 4);
+/// Into how many chunks a sum is cut: runs of the matrix's row numbers. It depends on the matrix
+/// alone, so that the order of additions is that of any thread count and of any choice of rows.
+int64_t chunks_of(const RowMatrix& matrix) {
+  constexpr int64_t chunk_bytes = 256 << 10, most = 8;
+  const int64_t bytes = matrix.rows * row_bytes(matrix.format, matrix.width);
+  return bytes <= chunk_bytes ? 1 : std::min(most, (bytes / chunk_bytes + 3) / 4 * 4);
+}
+
+/// How many members of an ascending set are below a row number.
+int64_t members_below(const RowSet& rows, int64_t row) {
+  int64_t low = 0, high = rows.count();
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (rows[middle] < row)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+bool ascends(const RowSet& rows) {
+  for (int64_t i = 1; i < rows.count(); ++i)
+    if (rows[i] <= rows[i - 1]) return false;
+  return true;
 }
 
 }  // namespace
@@ -232,13 +250,18 @@ int64_t chunks_of(const RowMatrix& matrix, int64_t count) {
 void gather_axpy(const RowMatrix& matrix, const RowSet& rows, const float* a, int64_t batch,
                  float* y, ThreadPool& threads) {
   if (rows.count() == 0) return;
-  const int64_t chunks = chunks_of(matrix, rows.count());
+  const int64_t chunks = chunks_of(matrix);
+  const bool by_number = ascends(rows);  // else any order does
+  const auto begin_of = [&](int64_t chunk) {
+    return by_number ? members_below(rows, matrix.rows * chunk / chunks)
+                     : rows.count() * chunk / chunks;
+  };
   static thread_local std::vector<float> kept;  // fresh pages would cost more than the sums
   kept.resize(std::max<size_t>(kept.size(), chunks * batch * matrix.width));
   float* const sums = kept.data();
   threads.parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
     for (int64_t chunk = first; chunk < last; ++chunk) HWY_DYNAMIC_DISPATCH(AxpyChunk)
-    (matrix, rows, rows.count() * chunk / chunks, rows.count() * (chunk + 1) / chunks, a, batch,
+    (matrix, rows, begin_of(chunk), begin_of(chunk + 1), a, batch,
      sums + chunk * batch * matrix.width);
   });
   threads.parallel_for(matrix.width, 128, [&](int64_t begin, int64_t end) {
