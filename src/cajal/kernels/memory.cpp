@@ -2,16 +2,49 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
+#include <mutex>
+
 #include "cajal/core/error.h"
 
 namespace cajal {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20, kArena = size_t{64} << 20;
+
+size_t round_up(size_t bytes, size_t multiple) {
+  return (bytes + multiple - 1) / multiple * multiple;
+}
+
+/// Fresh zeros from the border of a huge page on.
+std::shared_ptr<std::byte> map(size_t bytes) {
+  const size_t whole = bytes + kHugePage;
+  require(whole > bytes, "no memory for {} bytes of weights", bytes);
+  void* data = ::mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  require(data != MAP_FAILED, "no memory for {} bytes of weights", bytes);
+  auto* const from =
+      reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uintptr_t>(data), kHugePage));
+  ::madvise(from, bytes, MADV_HUGEPAGE);  // a wish: without huge pages it is only slower
+  return {from, [data, whole](std::byte*) { ::munmap(data, whole); }};
+}
+
+}  // namespace
 
 WeightMemory::WeightMemory(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  require(data != MAP_FAILED, "no memory for {} bytes of weights", bytes);
-  ::madvise(data, bytes, MADV_HUGEPAGE);  // a wish: without huge pages it is only slower
-  data_ = {static_cast<std::byte*>(data), [bytes](std::byte* of) { ::munmap(of, bytes); }};
+  if (bytes > kArena / 4) {
+    data_ = map(bytes);
+    return;
+  }
+  // Small ones lie side by side, so that they are on huge pages too: pieces of their own would not
+  // be, and finding a page costs more than reading what a few neurons have on it.
+  static std::mutex mutex;
+  static std::shared_ptr<std::byte> arena;
+  static size_t used = kArena;
+  const std::lock_guard lock(mutex);
+  if (used + bytes > kArena) arena = map(kArena), used = 0;
+  data_ = {arena, arena.get() + used};
+  used += round_up(bytes, 4096);
 }
 
 }  // namespace cajal
