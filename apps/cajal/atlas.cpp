@@ -55,7 +55,7 @@ void build(Build& from) {
 
 void setup_build(CLI::App& app) {
   auto from = std::make_shared<Build>();
-  app.add_option("MODEL", from->model, "checkpoint folder")->required();
+  app.add_option("MODEL", from->model, "checkpoint folder or GGUF file")->required();
   app.add_option("--text", from->text, "text file")->required();
   app.add_option("--output", from->output, "the atlas, an SQLite file")->required();
   app.add_option("--tokens", from->tokens, "of the text; 0 = all")->capture_default_str();

@@ -55,7 +55,8 @@ void run(const EvalArguments& arguments) {
 
 void setup(CLI::App& app, int&) {
   const auto arguments = std::make_shared<EvalArguments>();
-  app.add_option("MODEL", arguments->model, "checkpoint folder, or an embedded model's name")
+  app.add_option("MODEL", arguments->model,
+                 "checkpoint folder, GGUF file, or an embedded model's name")
       ->required();
   app.add_option("--text", arguments->text, "text to predict: a file (.gz, .xz) or a corpus")
       ->required();

@@ -3,22 +3,33 @@
 #include <charconv>
 
 #include "cajal/core/error.h"
+#include "cajal/core/gguf.h"
 
 namespace cajal {
 namespace {
 
-bool has_tokenizer(const std::filesystem::path& folder) {
-  for (const char* name : {"tokenizer.json", "vocab.json", "vocab.txt"})
-    if (std::filesystem::exists(folder / name)) return true;
+bool has_tokenizer(const std::filesystem::path& path) {
+  if (lm::is_gguf(path)) return Gguf::open(path).has("tokenizer.ggml.model");
+  for (const char* name : {"tokenizer.json", "tokenizer.gguf", "vocab.json", "vocab.txt"})
+    if (std::filesystem::exists(path / name)) return true;
   return false;
 }
 
 }  // namespace
 
-const text::Tokenizer& LanguageModel::need_tokenizer() const {
+std::optional<text::Tokenizer> open_tokenizer(const std::filesystem::path& path) {
+  return has_tokenizer(path) ? std::optional(text::Tokenizer::open(path)) : std::nullopt;
+}
+
+const text::Tokenizer& need_tokenizer(const std::optional<text::Tokenizer>& tokenizer,
+                                      const std::string& path) {
   require(tokenizer.has_value(), "{}: no tokenizer there (tokenizer.json, vocab.json or vocab.txt)",
-          folder.string());
+          path);
   return *tokenizer;
+}
+
+const text::Tokenizer& LanguageModel::need_tokenizer() const {
+  return cajal::need_tokenizer(tokenizer, folder.string());
 }
 
 std::string LanguageModel::text_of(std::span<const int32_t> ids) const {
@@ -30,7 +41,7 @@ LanguageModel open_language_model(const std::string& name, int threads) {
   LanguageModel out;
   out.folder = lm::find_model(name);
   out.model = lm::load(out.folder);
-  if (has_tokenizer(out.folder)) out.tokenizer = text::Tokenizer::open(out.folder);
+  out.tokenizer = open_tokenizer(out.folder);
   return out;
 }
 

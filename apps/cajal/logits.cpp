@@ -2,6 +2,7 @@
 #include <set>
 
 #include "cajal/core/torch_tensors.h"
+#include "cajal/engine/network.h"
 #include "language_model.h"
 #include "verb.h"
 
@@ -13,6 +14,7 @@ constexpr int64_t kShown = 10;
 struct LogitsArguments {
   std::string model, tokens, inputs, output;
   std::vector<std::string> hooks;
+  std::string engine;
   bool json = false;
 };
 
@@ -101,6 +103,24 @@ NamedTensors compute(lm::Transformer& model, Inputs& in, const std::vector<std::
   return out;
 }
 
+// The same by the engine, without libtorch.
+NamedTensors compute_by_engine(const std::filesystem::path& path, const std::string& arithmetic,
+                               const torch::Tensor& ids) {
+  const auto network = engine::Network::open(
+      path, {.arithmetic = from_name<engine::Arithmetic>(arithmetic, "--engine")});
+  ThreadPool threads;
+  const int64_t batch = ids.size(0), tokens = ids.size(1);
+  auto logits = torch::empty({batch, tokens, network.config().vocabulary});
+  for (int64_t b = 0; b < batch; ++b) {
+    const auto row = ids[b].to(torch::kInt).contiguous();
+    engine::Cache cache(network.config(), tokens, network.cache_format());
+    const auto one = network.forward({row.data_ptr<int32_t>(), static_cast<size_t>(tokens)}, tokens,
+                                     cache, threads);
+    std::copy(one.begin(), one.end(), logits[b].data_ptr<float>());
+  }
+  return {{"logits", logits}};
+}
+
 std::string label(const LanguageModel& opened, int64_t id) {
   const auto& config = opened.model->config;
   if (config.head != lm::Head::classes)
@@ -141,7 +161,11 @@ void run(const LogitsArguments& arguments) {
   for (auto& pattern : patterns)
     if (pattern == "all") pattern = "*";
   require(patterns.empty() || !arguments.output.empty(), "--hooks needs --output FILE.safetensors");
-  const auto out = compute(opened.model, in, patterns);
+  require(arguments.engine.empty() || (patterns.empty() && !in.pass.mask.defined()),
+          "--engine runs without hooks and masks");
+  const auto out = arguments.engine.empty()
+                       ? compute(opened.model, in, patterns)
+                       : compute_by_engine(opened.folder, arguments.engine, in.values);
   if (!arguments.output.empty()) {
     save_tensors(arguments.output, out);
     if (!arguments.json) return;
@@ -156,7 +180,8 @@ void run(const LogitsArguments& arguments) {
 
 void setup(CLI::App& app, int&) {
   const auto arguments = std::make_shared<LogitsArguments>();
-  app.add_option("MODEL", arguments->model, "checkpoint folder, or an embedded model's name")
+  app.add_option("MODEL", arguments->model,
+                 "checkpoint folder, GGUF file, or an embedded model's name")
       ->required();
   auto* tokens = app.add_option("--tokens", arguments->tokens, "token ids, as 1,2,3");
   app.add_option("--inputs", arguments->inputs,
@@ -167,6 +192,8 @@ void setup(CLI::App& app, int&) {
   app.add_option("--hooks", arguments->hooks,
                  "points to write too, as blocks.0.mlp.hook_post,pattern3; * and all allowed")
       ->delimiter(',');
+  app.add_option("--engine", arguments->engine,
+                 "run without libtorch: exact (fp32 activations), or rounded as in decoding");
   app.add_flag("--json", arguments->json, "print one JSON object");
   app.callback([=] { run(*arguments); });
 }

@@ -69,7 +69,8 @@ void setup(CLI::App& app, int& exit_code) {
   const auto arguments = std::make_shared<ModelArguments>();
   const auto add = [&](const char* name, const char* summary) {
     auto* sub = app.add_subcommand(name, summary);
-    sub->add_option("MODEL", arguments->folder, "checkpoint folder, or an embedded model's name")
+    sub->add_option("MODEL", arguments->folder,
+                    "checkpoint folder, GGUF file, or an embedded model's name")
         ->required();
     sub->add_flag("--json", arguments->json, "print one JSON object");
     return sub;

@@ -109,7 +109,7 @@ void split(const Options& o) {
 
 void setup(CLI::App& app, int&) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "checkpoint folder")->required();
+  app.add_option("MODEL", o->model, "checkpoint folder or GGUF file")->required();
   app.add_option("--plan", o->plan, "heavy=q8_0,rest=q4_0 | all=q5_0 | random=..., | inverse=...");
   app.add_option("--plan-file", o->plan_file, "a plan as JSON");
   app.add_option("--budget", o->budget, "bytes for the FFNs (4.2M), or a share of 16 bits (30%)");

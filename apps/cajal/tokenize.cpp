@@ -22,7 +22,7 @@ struct TokenizeArguments {
   std::string folder;
   std::string text, file, decode;
   bool has_text = false, has_decode = false;
-  bool json = false, no_special = false, special = false;
+  bool json = false, no_special = false, special = false, plain = false;
   std::string train, output;
   int64_t vocabulary = 8192;
 };
@@ -107,12 +107,13 @@ void tokenize(const TokenizeArguments& arguments) {
                                ? read_compressed(arguments.file, kMaxTextBytes)
                                : read_standard_input();
   const auto specials = arguments.no_special ? text::Specials::without : text::Specials::with;
-  print_tokens(tokenizer.encode_tokens(text, specials), arguments.json);
+  const auto written = arguments.plain ? text::Written::text : text::Written::tokens;
+  print_tokens(tokenizer.encode_tokens(text, specials, written), arguments.json);
 }
 
 void setup(CLI::App& app, int&) {
   auto arguments = std::make_shared<TokenizeArguments>();
-  app.add_option("DIR", arguments->folder, "folder of the tokenizer, or its file");
+  app.add_option("DIR", arguments->folder, "folder of the tokenizer, or its file (GGUF too)");
   auto* text = app.add_option("--text", arguments->text, "text to encode");
   auto* file = app.add_option("--file", arguments->file,
                               "file to encode (.gz and .xz are unpacked); else standard input");
@@ -120,6 +121,8 @@ void setup(CLI::App& app, int&) {
   text->excludes(file)->excludes(decode);
   file->excludes(decode);
   app.add_flag("--no-special", arguments->no_special, "no special tokens around the text")
+      ->excludes(decode);
+  app.add_flag("--plain", arguments->plain, "special tokens in the text are text like any other")
       ->excludes(decode);
   app.add_flag("--special", arguments->special, "write special tokens in the decoded text")
       ->needs(decode);

@@ -1,6 +1,7 @@
 #include "fuzz/readers.h"
 
 #include "cajal/core/error.h"
+#include "cajal/core/gguf.h"
 #include "cajal/core/gzip.h"
 #include "cajal/core/json.h"
 #include "cajal/core/pytorch_bin.h"
@@ -9,6 +10,7 @@
 #include "cajal/data/idx.h"
 #include "cajal/data/image.h"
 #include "cajal/data/npy.h"
+#include "cajal/text/gguf_tokenizer.h"
 
 namespace fuzz {
 namespace {
@@ -31,12 +33,22 @@ void touch(const cajal::StoredTensors& found) {
   (void)kept;
 }
 
+void touch(const cajal::Gguf& gguf) {
+  unsigned sum = 0;
+  for (const auto& [name, tensor] : gguf.tensors())
+    for (const auto byte : tensor.bytes) sum += static_cast<unsigned>(byte);
+  volatile unsigned kept = sum;
+  (void)kept;
+  if (gguf.has("tokenizer.ggml.model")) cajal::text::tokenizer_of(gguf);
+}
+
 }  // namespace
 
 const std::vector<Reader>& readers() {
   static const std::vector<Reader> all = {
       {"safetensors", [](Bytes file) { touch(cajal::read_safetensors(file, "input")); }},
       {"pytorch_bin", [](Bytes file) { touch(cajal::read_pytorch_bin(file, "input")); }},
+      {"gguf", [](Bytes file) { touch(cajal::Gguf::parse(file, "input")); }},
       {"json", [](Bytes file) { cajal::parse_json(text(file), "input").dump(); }},
       {"gzip", [](Bytes file) { cajal::decompress(file, "input", 1 << 20, [](Bytes) {}); }},
       {"idx", [](Bytes file) { cajal::data::parse_idx(text(file), "input"); }},

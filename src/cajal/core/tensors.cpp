@@ -162,8 +162,10 @@ TensorFile TensorFile::open(const fs::path& path) {
 
 TensorFile TensorFile::adopt(std::shared_ptr<const MappedFile> file, StoredTensors found) {
   TensorFile out;
-  out.path_ = file->path();
-  out.files_.push_back(std::move(file));
+  if (file) {
+    out.path_ = file->path();
+    out.files_.push_back(std::move(file));
+  }
   out.found_ = std::move(found);
   return out;
 }

@@ -2,10 +2,12 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cajal/core/tensors.h"
 #include "cajal/engine/config.h"
 #include "cajal/engine/packed_layout.h"
+#include "cajal/kernels/memory.h"
 
 namespace cajal::lm {
 
@@ -16,6 +18,7 @@ struct Checkpoint {
   Config config;
   PackedLayout layout;  // formats of the quantised tensors
   std::shared_ptr<const TensorFile> file;
+  std::vector<WeightMemory> memory = {};  // of tensors that lie in no file
 };
 
 /// Opens a folder with config.json and safetensors (or pytorch_model.bin), or a GGUF file.

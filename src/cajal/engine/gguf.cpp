@@ -221,6 +221,10 @@ Json config_json(const Gguf& gguf) {
     json["mlp_bias"] = holds("blk.0.ffn_up.bias");
     if (query && !output) type = "qwen2";  // the same network with biases on q, k and v alone
   }
+  if (family.family == Family::llama && type == "llama" && s.has("attention.sliding_window")) {
+    type = "mistral";
+    json["sliding_window"] = s.size("attention.sliding_window", {}, int64_t{1} << 40);
+  }
   if (family.family == Family::gemma) add_gemma(s, 1, json);
   if (family.family == Family::gemma2) add_gemma(s, 2, json);
   if (family.family == Family::gemma3) add_gemma(s, 3, json);
@@ -360,6 +364,9 @@ class Importer {
 
 Checkpoint open_gguf(const std::filesystem::path& path) {
   const auto gguf = Gguf::open(path);
+  require(gguf.integer("split.count").value_or(1) <= 1,
+          "{}: split.count is {}: a model in several files is not supported", path.string(),
+          gguf.integer("split.count").value_or(1));
   Checkpoint out;
   out.path = path;
   out.config = config_from_json(config_json(gguf), path.string());

@@ -57,6 +57,9 @@ struct Layer {
   FeedForward feed_forward;
 };
 
+/// Whether a checkpoint is a causal language model of stored types and a law that kernels have.
+bool can_run(const lm::Checkpoint& checkpoint);
+
 struct NetworkOptions {
   Arithmetic arithmetic = Arithmetic::rounded;
 };

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "cajal/core/error.h"
 #include "cajal/core/registry.h"
@@ -33,12 +34,31 @@ class NetworkLoader {
     for (int64_t i = 0; i < c_.layers; ++i) network_.layers.push_back(layer(i));
     if (c_.final_norm) network_.norm_ = norm("output.norm", c_.width);
     vocabulary();
+    refuse_rest();
   }
 
  private:
-  const StoredTensor* find(const std::string& name) const {
+  const StoredTensor* find(const std::string& name) {
     const auto it = checkpoint_.file->tensors().find(name);
-    return it == checkpoint_.file->tensors().end() ? nullptr : &it->second;
+    if (it == checkpoint_.file->tensors().end()) return nullptr;
+    used_.insert(name);
+    return &it->second;
+  }
+
+  const StoredTensor& need(const std::string& name) {
+    if (const auto* stored = find(name)) return *stored;
+    std::vector<std::string_view> rest;
+    for (const auto& [other, stored] : checkpoint_.file->tensors())
+      if (!used_.count(other)) rest.push_back(other);
+    fail("{}: tensor '{}' is missing{}", checkpoint_.file->path().string(), name,
+         did_you_mean(name, rest));
+  }
+
+  void refuse_rest() const {
+    for (const auto& [name, stored] : checkpoint_.file->tensors())
+      require(used_.count(name) || lm::is_ignorable(name, c_) || name.ends_with(".neuron_order"),
+              "{} has no place in this {} model of {} layers", where(name, stored),
+              to_name(c_.family), c_.layers);
   }
 
   std::string where(const std::string& name, const StoredTensor& stored) const {
@@ -64,9 +84,8 @@ class NetworkLoader {
   }
 
   // The stored tensor, whose rows in `format` must be those of a matrix [rows, width].
-  const StoredTensor& checked(const std::string& name, Format format, int64_t rows,
-                              int64_t width) const {
-    const auto& stored = checkpoint_.file->at(name);
+  const StoredTensor& checked(const std::string& name, Format format, int64_t rows, int64_t width) {
+    const auto& stored = need(name);
     std::vector<int64_t> expected = {rows, width};
     if (is_quantised(format)) {
       require_row(format, width, where(name, stored));
@@ -79,7 +98,7 @@ class NetworkLoader {
     return stored;
   }
 
-  Linear as_stored(const std::string& name, Format format, int64_t rows, int64_t width) const {
+  Linear as_stored(const std::string& name, Format format, int64_t rows, int64_t width) {
     const auto& stored = checked(name, format, rows, width);
     Linear linear;
     const std::byte* data = stored.bytes.data();
@@ -93,7 +112,7 @@ class NetworkLoader {
   }
 
   // [inputs, outputs] as GPT-2's files hold it, turned.
-  Linear turned(const std::string& name, Format format, int64_t outputs, int64_t inputs) const {
+  Linear turned(const std::string& name, Format format, int64_t outputs, int64_t inputs) {
     const auto& stored = checked(name, format, inputs, outputs);
     require(!is_quantised(format), "{} is quantised along its outputs, which is not run here",
             where(name, stored));
@@ -109,16 +128,16 @@ class NetworkLoader {
     return linear;
   }
 
-  Linear matrix(const std::string& ours, int64_t outputs, int64_t inputs) const {
+  Linear matrix(const std::string& ours, int64_t outputs, int64_t inputs) {
     const auto name = naming_.of(ours + ".weight");
-    const auto format = format_of(name, checkpoint_.file->at(name));
+    const auto format = format_of(name, need(name));
     return naming_.map->conv1d && ours.starts_with("blocks.")
                ? turned(name, format, outputs, inputs)
                : as_stored(name, format, outputs, inputs);
   }
 
-  std::vector<float> stored_vector(const std::string& name, int64_t size) const {
-    const auto& stored = checkpoint_.file->at(name);
+  std::vector<float> stored_vector(const std::string& name, int64_t size) {
+    const auto& stored = need(name);
     const auto format = format_of(name, stored);
     require(!is_quantised(format) && stored.shape == std::vector{size}, "{} is {}, expected [{}]",
             where(name, stored), stored.shape, size);
@@ -126,17 +145,17 @@ class NetworkLoader {
     decode_row(format, stored.bytes.data(), size, values.data());
     return values;
   }
-  std::vector<float> vector(const std::string& ours, int64_t size) const {
+  std::vector<float> vector(const std::string& ours, int64_t size) {
     return stored_vector(naming_.of(ours), size);
   }
 
-  Linear linear(const std::string& ours, int64_t outputs, int64_t inputs, bool bias) const {
+  Linear linear(const std::string& ours, int64_t outputs, int64_t inputs, bool bias) {
     auto out = matrix(ours, outputs, inputs);
     if (bias) out.bias = vector(ours + ".bias", outputs);
     return out;
   }
 
-  Norm norm(const std::string& ours, int64_t size) const {
+  Norm norm(const std::string& ours, int64_t size) {
     Norm out;
     if (!c_.norm_affine) return out;
     out.weight = vector(ours + ".weight", size);
@@ -154,7 +173,7 @@ class NetworkLoader {
     return out;
   }
 
-  Attention attention(const std::string& at) const {
+  Attention attention(const std::string& at) {
     const int64_t queries = c_.heads * c_.head_width, keys = c_.kv_heads * c_.head_width;
     Attention a;
     if (lm::has_part(*naming_.map, "blocks.*.attention.fused")) {
@@ -179,7 +198,7 @@ class NetworkLoader {
     return a;
   }
 
-  NeuronGroup whole_group(const std::string& at) const {
+  NeuronGroup whole_group(const std::string& at) {
     NeuronGroup group;
     if (lm::has_part(*naming_.map, "blocks.*.ffn.gate_key")) {
       const auto both = matrix(at + "gate_key", 2 * c_.neurons, c_.width);
@@ -193,7 +212,7 @@ class NetworkLoader {
     return group;
   }
 
-  NeuronGroup split_group(int64_t layer, size_t index, const lm::GroupLayout& how) const {
+  NeuronGroup split_group(int64_t layer, size_t index, const lm::GroupLayout& how) {
     const auto module =
         fmt::format("{}.groups.{}", lm::ffn_module(*naming_.map, naming_.prefix, layer), index);
     NeuronGroup group;
@@ -213,7 +232,7 @@ class NetworkLoader {
     return group;
   }
 
-  std::shared_ptr<const StoredFeedForward> feed_forward(int64_t layer) const {
+  std::shared_ptr<const StoredFeedForward> feed_forward(int64_t layer) {
     const auto at = fmt::format("blocks.{}.ffn.", layer);
     auto ffn = std::make_shared<StoredFeedForward>();
     ffn->law = from_name<Law>(to_name(c_.law), checkpoint_.path.string() + ": the law of neurons");
@@ -229,7 +248,7 @@ class NetworkLoader {
     return ffn;
   }
 
-  Layer layer(int64_t index) const {
+  Layer layer(int64_t index) {
     const auto at = fmt::format("blocks.{}.", index);
     Layer out;
     out.norm1 = norm(at + "norm1", c_.width);
@@ -245,11 +264,11 @@ class NetworkLoader {
   }
 
   // A file may hold a tied matrix twice; where the two differ, both count.
-  void vocabulary() const {
+  void vocabulary() {
     const auto name = naming_.of("output.vocabulary.weight");
     const auto* own = find(name);
     if (!own && c_.tied) return;
-    const auto& words = checkpoint_.file->at(naming_.of("embedding.tokens.weight"));
+    const auto& words = need(naming_.of("embedding.tokens.weight"));
     const bool same =
         own && own->dtype == words.dtype && own->shape == words.shape &&
         std::equal(own->bytes.begin(), own->bytes.end(), words.bytes.begin(), words.bytes.end());
@@ -261,7 +280,22 @@ class NetworkLoader {
   const lm::Checkpoint& checkpoint_;
   const lm::Config& c_;
   const lm::Naming naming_;
+  std::set<std::string, std::less<>> used_;
 };
+
+bool can_run(const lm::Checkpoint& checkpoint) {
+  const auto& c = checkpoint.config;
+  const auto& laws = EnumNames<Law>::values;
+  return c.causal && c.head == lm::Head::language &&
+         std::any_of(std::begin(laws), std::end(laws),
+                     [&](const auto& law) { return law.second == to_name(c.law); }) &&
+         std::all_of(checkpoint.file->tensors().begin(), checkpoint.file->tensors().end(),
+                     [](const auto& entry) {
+                       const auto type = entry.second.dtype;
+                       return type != Dtype::f64 && type != Dtype::f8_e4m3 &&
+                              type != Dtype::f8_e5m2;
+                     });
+}
 
 Network Network::open(lm::Checkpoint checkpoint, const NetworkOptions& options) {
   Network network;

@@ -12,7 +12,7 @@ FfnInput::FfnInput(const lm::Transformer& model, size_t layer) {
   const auto& norm = post ? model->blocks[layer].norm1 : model->blocks[layer].norm2;
   point_ = fmt::format("blocks.{}.{}.hook_normalized", layer, post ? "ln1" : "ln2");
   if (norm.weight.defined())
-    scale_ = norm.weight.to(torch::kFloat) + (config.norm == lm::NormKind::rms_one_plus ? 1 : 0);
+    scale_ = norm.weight.to(torch::kFloat) + (config.norm == NormKind::rms_one_plus ? 1 : 0);
   if (norm.bias.defined()) shift_ = norm.bias.to(torch::kFloat);
 }
 

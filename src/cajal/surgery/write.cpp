@@ -3,15 +3,26 @@
 #include "cajal/core/error.h"
 #include "cajal/core/files.h"
 #include "cajal/core/torch_tensors.h"
+#include "cajal/engine/checkpoint.h"
 #include "cajal/models/lm/weights.h"
 #include "cajal/surgery/split.h"
+#include "cajal/text/gguf_tokenizer.h"
 
 namespace cajal::surgery {
 namespace {
 
 namespace fs = std::filesystem;
 
-const lm::NameMap& map_of(const lm::Config& config) { return lm::name_maps(config.family)[0]; }
+// The names that a model is written under: its family's own, or those of the other layout (GPT-2
+// from a GGUF file) that its matrices came in.
+lm::Naming naming_of(const lm::Transformer& model) {
+  const auto& own = lm::name_maps(model->config.family)[0];
+  if (model->file)
+    if (const auto found = lm::find_naming(model->config, *model->file);
+        found.map->conv1d != own.conv1d)
+      return found;
+  return {&own, lm::written_prefix(own, model->config)};
+}
 
 // What the parts of a slot hold, one behind the other.
 torch::Tensor value_of(const lm::WeightSlot& slot) {
@@ -54,11 +65,17 @@ std::vector<int64_t> shape_of(const lm::WeightSlot& slot, const torch::Tensor& v
 }
 
 void copy_companions(const fs::path& source, const fs::path& folder) {
+  if (lm::is_gguf(source)) {
+    const auto settings = text::tokenizer_settings(Gguf::open(source));
+    if (!settings.empty()) write_gguf(folder / "tokenizer.gguf", settings, {});
+    return;
+  }
   for (const auto& entry : fs::directory_iterator(source)) {
     const auto name = entry.path().filename().string();
     const auto is = [&](const char* ending) { return name.ends_with(ending); };
-    const bool weights = is(".safetensors") || is(".bin") || is(".index.json") || is(".gguf") ||
-                         name == "config.json" || name == "plan.json";
+    const bool weights = is(".safetensors") || is(".bin") || is(".index.json") ||
+                         (is(".gguf") && name != "tokenizer.gguf") || name == "config.json" ||
+                         name == "plan.json";
     if (entry.is_regular_file() && !weights) fs::copy_file(entry.path(), folder / name);
   }
 }
@@ -67,9 +84,8 @@ void copy_companions(const fs::path& source, const fs::path& folder) {
 
 void requantise(lm::Transformer& model, const WriteOptions& options) {
   torch::NoGradGuard no_grad;
-  const auto& map = map_of(model->config);
-  const auto prefix = lm::written_prefix(map, model->config);
-  for (auto& slot : lm::weight_slots(*model, map, prefix)) {
+  const auto [map, prefix] = naming_of(model);
+  for (auto& slot : lm::weight_slots(*model, *map, prefix)) {
     const bool attention = slot.name.find(".attention.") != std::string::npos;
     const bool words = slot.name == "embedding.tokens.weight" ||
                        (slot.name == "output.vocabulary.weight" && !model->config.tied);
@@ -94,10 +110,9 @@ void requantise(lm::Transformer& model, const WriteOptions& options) {
 void write(lm::Transformer& model, const fs::path& source, const fs::path& output) {
   torch::NoGradGuard no_grad;
   AtomicDirectory folder(output);
-  const auto& map = map_of(model->config);
-  const auto prefix = lm::written_prefix(map, model->config);
+  const auto [map, prefix] = naming_of(model);
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
-  for (const auto& slot : lm::weight_slots(*model, map, prefix)) {
+  for (const auto& slot : lm::weight_slots(*model, *map, prefix)) {
     if (slot.optional && model->config.tied) continue;
     auto value = value_of(slot);
     require(value.defined(), "{}: the model has no '{}' to write", output.string(), slot.name);
@@ -107,7 +122,7 @@ void write(lm::Transformer& model, const fs::path& source, const fs::path& outpu
   }
   for (size_t l = 0; l < model->blocks.size(); ++l)
     if (const auto& order = model->blocks[l].ffn.order; order.defined())
-      tensors.emplace_back(lm::ffn_module(map, prefix, static_cast<int64_t>(l)) + ".neuron_order",
+      tensors.emplace_back(lm::ffn_module(*map, prefix, static_cast<int64_t>(l)) + ".neuron_order",
                            order);
   save_tensors(folder.path() / "model.safetensors", tensors, {{"format", "pt"}});
 

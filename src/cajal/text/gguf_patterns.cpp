@@ -1,7 +1,6 @@
 #include "cajal/text/gguf_patterns.h"
 
 #include <algorithm>
-#include <initializer_list>
 
 #include "cajal/text/scanners.h"
 
@@ -26,7 +25,7 @@ constexpr std::string_view kBloom = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
 constexpr std::string_view kChinese = "[一-龥ࠀ-一가-퟿]+";
 
 struct Rule {
-  std::initializer_list<std::string_view> names;
+  std::vector<std::string_view> names;
   GgufPattern pattern;
 };
 
@@ -69,7 +68,7 @@ std::string_view gguf_pattern_name(std::string_view expression, bool ignore_merg
   for (const auto& [names, pattern] : rules())
     if (pattern.expressions.size() == 1 && pattern.expressions[0] == expression &&
         pattern.ignore_merges == ignore_merges)
-      return *names.begin();
+      return names.front();
   return "";
 }
 

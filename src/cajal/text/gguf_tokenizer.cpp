@@ -5,6 +5,9 @@
 
 #include "cajal/core/error.h"
 #include "cajal/text/gguf_patterns.h"
+#include "cajal/text/post_processor.h"
+#include "cajal/text/scanners.h"
+#include "cajal/text/tokenizer.h"
 
 namespace cajal::text {
 namespace {
@@ -190,6 +193,77 @@ std::vector<std::pair<std::string, GgufSetting>> tokenizer_settings(const Gguf& 
   std::vector<std::pair<std::string, GgufSetting>> out;
   for (const auto& [key, value] : gguf.settings())
     if (key.starts_with("tokenizer.")) out.emplace_back(key, value);
+  return out;
+}
+
+namespace {
+
+// The pattern of a byte-level pre-tokenizer that ggml has a name for; empty otherwise.
+std::string pattern_of(const Json& pre_tokenizer) {
+  if (!pre_tokenizer.is_object()) return "";
+  const auto type = pre_tokenizer.value("type", "");
+  if (type == "ByteLevel")
+    return pre_tokenizer.value("use_regex", true) && !pre_tokenizer.value("add_prefix_space", true)
+               ? std::string(kGpt2Pattern)
+               : "";
+  if (type != "Sequence" || !pre_tokenizer.contains("pretokenizers")) return "";
+  const Json& stages = pre_tokenizer["pretokenizers"];
+  const bool cut =
+      stages.is_array() && stages.size() == 2 && stages[0].value("type", "") == "Split" &&
+      stages[0].contains("pattern") && stages[0]["pattern"].contains("Regex") &&
+      stages[1].value("type", "") == "ByteLevel" && !stages[1].value("use_regex", true);
+  return cut ? stages[0]["pattern"]["Regex"].get<std::string>() : "";
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, GgufSetting>> settings_of_tokenizer(
+    const std::filesystem::path& path) {
+  const bool folder = std::filesystem::is_directory(path);
+  if (!folder) return tokenizer_settings(Gguf::open(path));
+  if (!std::filesystem::exists(path / "tokenizer.json"))
+    return std::filesystem::exists(path / "tokenizer.gguf")
+               ? tokenizer_settings(Gguf::open(path / "tokenizer.gguf"))
+               : std::vector<std::pair<std::string, GgufSetting>>();
+  const auto json = read_file(path / "tokenizer.json");
+  auto file = parse_tokenizer_json(json, (path / "tokenizer.json").string());
+  const auto tokenizer = Tokenizer::open(path);
+  std::vector<std::pair<std::string, GgufSetting>> out;
+  const auto put = [&](const char* key, GgufSetting value) {
+    out.emplace_back(fmt::format("tokenizer.{}", key), std::move(value));
+  };
+  put("huggingface.json", json);
+  const bool ignore_merges = file.json["model"].value("ignore_merges", false);
+  const auto pre =
+      gguf_pattern_name(pattern_of(file.json.value("pre_tokenizer", Json())), ignore_merges);
+  const bool bpe = !file.merges.empty() && !pre.empty();
+  std::vector<std::string> tokens;
+  std::vector<int32_t> types;
+  for (int32_t id = 0; id < tokenizer.size(); ++id) {
+    const bool there = tokenizer.contains(id);
+    tokens.emplace_back(there ? std::string(tokenizer.token_text(id)) : fmt::format("[PAD{}]", id));
+    const bool added = there && tokenizer.is_added(id);
+    types.push_back(!there                     ? kUnused
+                    : tokenizer.is_special(id) ? kControl
+                    : added                    ? kUserDefined
+                                               : kNormal);
+  }
+  put("ggml.tokens", std::move(tokens));
+  put("ggml.token_type", std::move(types));
+  if (bpe) {
+    std::vector<std::string> merges;
+    for (const auto& [left, right] : file.merges) merges.push_back(left + " " + right);
+    put("ggml.model", std::string("gpt2"));
+    put("ggml.pre", std::string(pre));
+    put("ggml.merges", std::move(merges));
+  }
+  const auto frame = parse_post_processor(file.json.value("post_processor", Json()), "");
+  const auto& ids = tokenizer.specials();
+  const int32_t first = frame.front() == kText ? ids.bos : frame.front();
+  if (first >= 0) put("ggml.bos_token_id", static_cast<uint32_t>(first));
+  if (ids.eos >= 0) put("ggml.eos_token_id", static_cast<uint32_t>(ids.eos));
+  put("ggml.add_bos_token", frame.front() != kText);
+  put("ggml.add_eos_token", frame.back() != kText);
   return out;
 }
 

@@ -140,6 +140,7 @@ struct Tokenizer::State {
   std::shared_ptr<const Vocabulary> vocabulary;  // of the model
   Normalizer normalizer;
   AddedTokens added;
+  AddedTokens not_special;  // those of them that are no special tokens
   PreTokenizer pre_tokenizer;
   std::unique_ptr<Model> model;
   Frame frame;
@@ -147,8 +148,8 @@ struct Tokenizer::State {
   SpecialIds specials;
   mutable ScratchPool pool;
 
-  Tokens encode(std::string_view text, Specials with, bool keep_surfaces) const;
-  void encode(std::string_view text, Tokens& out) const;
+  Tokens encode(std::string_view text, Specials with, Written written, bool keep_surfaces) const;
+  void encode(std::string_view text, const AddedTokens& known, Tokens& out) const;
   std::string_view decoded_form(int32_t id) const;
 };
 
@@ -164,6 +165,8 @@ std::shared_ptr<Tokenizer::State> Tokenizer::build(TokenizerFile file) {
   state->frame = parse_post_processor(part("post_processor"), where("post_processor"));
   state->decoder = Decoder::parse(part("decoder"), where("decoder"));
   state->added = read_added_tokens(file, state->normalizer);
+  for (const auto& token : state->added.all())
+    if (!token.special) state->not_special.add(token, file.where);
   // A BPE model reads bytes as they are; the letters that stand for them are only for people.
   const bool bpe = file.scores.empty() && file.json["model"].contains("merges");
   const bool fallback = field(file.json["model"], "byte_fallback", where("model"), false);
@@ -190,12 +193,12 @@ Tokenizer Tokenizer::open(const std::filesystem::path& path) {
   return tokenizer;
 }
 
-void Tokenizer::State::encode(std::string_view text, Tokens& out) const {
+void Tokenizer::State::encode(std::string_view text, const AddedTokens& known, Tokens& out) const {
   std::string repaired;
   text = repair_utf8(text, repaired);
   const ScratchPool::Lease scratch(pool);
   const auto encode_piece = [&](Piece piece) { model->encode(piece.text, *scratch, out); };
-  added.split(text, false, [&](std::string_view stretch, const AddedToken* token) {
+  known.split(text, false, [&](std::string_view stretch, const AddedToken* token) {
     if (token) return out.add(token->id, stretch);
     const bool at_start = stretch.data() == text.data();
     std::string normal;
@@ -204,20 +207,21 @@ void Tokenizer::State::encode(std::string_view text, Tokens& out) const {
       stretch = normal;
     }
     const char* begin = stretch.data();
-    added.split(stretch, true, [&](std::string_view part, const AddedToken* normal_token) {
+    known.split(stretch, true, [&](std::string_view part, const AddedToken* normal_token) {
       if (normal_token) return out.add(normal_token->id, part);
       if (!part.empty()) pre_tokenizer({part, at_start && part.data() == begin}, encode_piece);
     });
   });
 }
 
-Tokens Tokenizer::State::encode(std::string_view text, Specials with, bool keep_surfaces) const {
+Tokens Tokenizer::State::encode(std::string_view text, Specials with, Written written,
+                                bool keep_surfaces) const {
   Tokens tokens;
   tokens.keep_surfaces = keep_surfaces;
   tokens.ids.reserve(text.size() / 4 + frame.size());
   for (const int32_t id : frame) {
     if (id == kText) {
-      encode(text, tokens);
+      encode(text, written == Written::tokens ? added : not_special, tokens);
     } else if (with == Specials::with) {
       tokens.add(id);
     }
@@ -225,12 +229,14 @@ Tokens Tokenizer::State::encode(std::string_view text, Specials with, bool keep_
   return tokens;
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, Specials specials) const {
-  return state_->encode(text, specials, false).ids;
+std::vector<int32_t> Tokenizer::encode(std::string_view text, Specials specials,
+                                       Written written) const {
+  return state_->encode(text, specials, written, false).ids;
 }
 
-std::vector<Token> Tokenizer::encode_tokens(std::string_view text, Specials specials) const {
-  Tokens tokens = state_->encode(text, specials, true);
+std::vector<Token> Tokenizer::encode_tokens(std::string_view text, Specials specials,
+                                            Written written) const {
+  Tokens tokens = state_->encode(text, specials, written, true);
   std::vector<Token> out;
   out.reserve(tokens.ids.size());
   auto surface = tokens.surfaces.begin();
@@ -289,6 +295,8 @@ bool Tokenizer::is_special(int32_t id) const {
   const AddedToken* token = state_->added.find(id);
   return token && token->special;
 }
+
+bool Tokenizer::is_added(int32_t id) const { return state_->added.find(id) != nullptr; }
 
 int32_t Tokenizer::size() const {
   int32_t size = state_->vocabulary->size();

@@ -15,6 +15,9 @@ namespace cajal::text {
 /// ids are decoded.
 enum class Specials { with, without };
 
+/// What special tokens that are written out in a text are.
+enum class Written { tokens, text };
+
 /// A token and the text it stands for in what was encoded.
 struct Token {
   int32_t id;
@@ -33,13 +36,15 @@ class Tokenizer {
   /// Loads from the text of a tokenizer.json; `where` names it in errors.
   static Tokenizer parse(std::string_view tokenizer_json, const std::string& where);
 
-  /// The ids of a text. Special tokens written out in the text are found and become their ids.
-  /// Bytes that are not UTF-8 count as U+FFFD.
+  /// The ids of a text. Special tokens written out in the text are found and become their ids,
+  /// unless they are to be read as any text. Bytes that are not UTF-8 count as U+FFFD.
   /// Throws Error when the text has a word that the vocabulary cannot express at all.
-  std::vector<int32_t> encode(std::string_view text, Specials specials = Specials::with) const;
+  std::vector<int32_t> encode(std::string_view text, Specials specials = Specials::with,
+                              Written written = Written::tokens) const;
 
   /// As `encode`, with the text that each token stands for.
-  std::vector<Token> encode_tokens(std::string_view text, Specials specials = Specials::with) const;
+  std::vector<Token> encode_tokens(std::string_view text, Specials specials = Specials::with,
+                                   Written written = Written::tokens) const;
 
   /// The text of ids, always valid UTF-8. Ids without a token have no text.
   std::string decode(std::span<const int32_t> ids, Specials specials = Specials::with) const;
@@ -48,7 +53,8 @@ class Tokenizer {
   std::string_view token_text(int32_t id) const;   // throws Error when none has
   int32_t token_id(std::string_view token) const;  // -1 when there is no such token
   bool is_special(int32_t id) const;
-  int32_t size() const;  // one past the largest id
+  bool is_added(int32_t id) const;  // looked for in the text before anything else
+  int32_t size() const;             // one past the largest id
   const SpecialIds& specials() const;
 
   /// Whether decoded text is the bytes of the tokens one behind the other.

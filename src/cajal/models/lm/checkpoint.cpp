@@ -40,7 +40,9 @@ torch::Tensor stacked(const WeightSlot& slot, const std::string& where) {
   for (const auto& [name, vector] : slot.vectors)
     add(name, vector->defined(), [v = vector] { return *v; });
   for (const auto& [name, matrix] : slot.matrices)
-    add(name, matrix->defined(), [m = matrix] { return m->decoded(); });
+    add(name, matrix->defined(), [&slot, m = matrix] {
+      return m->major() == slot.major ? m->decoded() : m->decoded().t().contiguous();
+    });
   return parts.size() == 1 ? parts[0] : torch::cat(parts, 0);
 }
 

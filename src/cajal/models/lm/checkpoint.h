@@ -14,6 +14,7 @@ namespace cajal::lm {
 /// ("models/x/model.safetensors: tensor 'a.b' is [160, 60], expected [160, 64] (intermediate_size x
 /// hidden_size of config.json)").
 Transformer load(const std::filesystem::path& path);
+Transformer load(Checkpoint checkpoint);
 
 /// A model with fresh fp32 weights as trainable parameters: N(0, deviation), residual outputs
 /// scaled by 1/sqrt(2 layers), norms one, biases zero.

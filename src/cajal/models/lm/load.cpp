@@ -170,8 +170,9 @@ class Reader {
 
 }  // namespace
 
-Transformer load(const fs::path& path) {
-  auto checkpoint = open_checkpoint(path);
+Transformer load(const fs::path& path) { return load(open_checkpoint(path)); }
+
+Transformer load(Checkpoint checkpoint) {
   Transformer model(std::move(checkpoint.config));
   auto& m = *model;
   m.file = std::move(checkpoint.file);
