@@ -16,6 +16,8 @@ double tanh_gelu(double x) {
   return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
+double softplus(double x) { return std::log1p(std::exp(x)); }
+
 const std::map<Activation, std::function<double(double)>> kFormulas = {
     {Activation::identity, [](double x) { return x; }},
     {Activation::relu, [](double x) { return std::max(x, 0.0); }},
@@ -31,14 +33,28 @@ const std::map<Activation, std::function<double(double)>> kFormulas = {
     {Activation::gelu_tanh, tanh_gelu},
     {Activation::quick_gelu, [](double x) { return x * sigmoid(1.702 * x); }},
     {Activation::silu, [](double x) { return x * sigmoid(x); }},
-    {Activation::mish, [](double x) { return x * std::tanh(std::log1p(std::exp(x))); }},
-    {Activation::softplus, [](double x) { return std::log1p(std::exp(x)); }},
+    {Activation::mish, [](double x) { return x * std::tanh(softplus(x)); }},
+    {Activation::softplus, softplus},
     {Activation::softsign, [](double x) { return x / (1 + std::abs(x)); }},
     {Activation::sigmoid, sigmoid},
     {Activation::tanh, [](double x) { return std::tanh(x); }},
     {Activation::hard_tanh, [](double x) { return std::min(std::max(x, -1.0), 1.0); }},
     {Activation::hard_sigmoid, [](double x) { return std::min(std::max(x + 3, 0.0), 6.0) / 6; }},
     {Activation::hard_swish, [](double x) { return x * std::min(std::max(x + 3, 0.0), 6.0) / 6; }},
+    {Activation::elliott, [](double x) { return 0.5 * x / (1 + std::abs(x)) + 0.5; }},
+    {Activation::scaled_sigmoid, [](double x) { return 4 * sigmoid(x) - 2; }},
+    {Activation::resech, [](double x) { return x / std::cosh(x); }},
+    {Activation::dsilu, [](double x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }},
+    {Activation::arctan, [](double x) { return std::atan(x); }},
+    {Activation::lisht, [](double x) { return x * std::tanh(x); }},
+    {Activation::slu, [](double x) { return x > 0 ? x : 2 * std::log((std::exp(x) + 1) / 2); }},
+    {Activation::vrelu, [](double x) { return std::abs(x); }},
+    {Activation::tanhexp, [](double x) { return x * std::tanh(std::exp(x)); }},
+    {Activation::colu, [](double x) { return x / (1 - x * std::exp(-(x + std::exp(x)))); }},
+    {Activation::pflu, [](double x) { return x * (1 + x / std::sqrt(1 + x * x)) / 2; }},
+    {Activation::fpflu, [](double x) { return x > 0 ? x : x + x * x / std::sqrt(1 + x * x); }},
+    {Activation::gcu, [](double x) { return x * std::cos(x); }},
+    {Activation::sine, [](double x) { return std::sin(x); }},
 };
 
 TEST(Activation, EveryLawIsItsFormula) {

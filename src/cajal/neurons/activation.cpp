@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cajal/core/registry.h"
+#include "cajal/neurons/elementwise.h"
 
 namespace cajal {
 
@@ -14,8 +15,6 @@ torch::Tensor activate(Activation law, const torch::Tensor& x) {
       return x;
     case Activation::relu:
       return torch::relu(x);
-    case Activation::relu2:
-      return torch::relu(x).square();
     case Activation::relu6:
       return torch::clamp(x, 0, 6);
     case Activation::leaky_relu:
@@ -28,16 +27,10 @@ torch::Tensor activate(Activation law, const torch::Tensor& x) {
       return torch::gelu(x);
     case Activation::gelu_tanh:
       return torch::gelu(x, "tanh");
-    case Activation::quick_gelu:
-      return x * torch::sigmoid(1.702 * x);
     case Activation::silu:
       return torch::silu(x);
-    case Activation::mish:
-      return x * torch::tanh(torch::softplus(x));  // torch::mish lacks bfloat16 in 1.13
     case Activation::softplus:
       return torch::softplus(x);
-    case Activation::softsign:
-      return x / (1 + x.abs());
     case Activation::sigmoid:
       return torch::sigmoid(x);
     case Activation::tanh:
@@ -48,8 +41,9 @@ torch::Tensor activate(Activation law, const torch::Tensor& x) {
       return torch::hardsigmoid(x);
     case Activation::hard_swish:
       return torch::hardswish(x);
+    default:  // what libtorch would compute in several passes
+      return apply_law(laws::at(to_name(law)), x);
   }
-  fail("activation {} has no law", static_cast<int>(law));
 }
 
 }  // namespace cajal
