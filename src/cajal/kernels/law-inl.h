@@ -176,6 +176,8 @@ HWY_INLINE void WithLaw(Law law, const Visit& visit) {
     CAJAL_CASE(hard_sigmoid)
     CAJAL_CASE(hard_swish)
 #undef CAJAL_CASE
+    default:
+      fail("feed-forward kernels do not have the law {}", to_name(law));
   }
 }
 
