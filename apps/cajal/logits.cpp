@@ -113,7 +113,7 @@ NamedTensors compute_by_engine(const std::filesystem::path& path, const std::str
   auto logits = torch::empty({batch, tokens, network.config().vocabulary});
   for (int64_t b = 0; b < batch; ++b) {
     const auto row = ids[b].to(torch::kInt).contiguous();
-    engine::Cache cache(network.config(), tokens, network.cache_format());
+    engine::Cache cache(network.config(), tokens, CacheFormat::f32);
     const auto one = network.forward({row.data_ptr<int32_t>(), static_cast<size_t>(tokens)}, tokens,
                                      cache, threads);
     std::copy(one.begin(), one.end(), logits[b].data_ptr<float>());

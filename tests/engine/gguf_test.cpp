@@ -88,6 +88,7 @@ TEST_F(Changed, HeadsThatDoNotDivideAreRefused) {
   EXPECT_EQ(said(), "llama.attention.head_count of 3 do not divide a width of 128");
   set("llama.attention.head_count", 8u);
   set("llama.attention.head_count_kv", 3u);
+  set("llama.rope.dimension_count", 16u);
   EXPECT_NE(said().find("8 attention heads cannot share 3"), std::string::npos);
   set("llama.attention.head_count", 0u);
   EXPECT_NE(said().find("is 0, expected 1 to"), std::string::npos);

@@ -219,6 +219,7 @@ std::string pattern_of(const Json& pre_tokenizer) {
 
 std::vector<std::pair<std::string, GgufSetting>> settings_of_tokenizer(
     const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return {};  // a model made in memory
   const bool folder = std::filesystem::is_directory(path);
   if (!folder) return tokenizer_settings(Gguf::open(path));
   if (!std::filesystem::exists(path / "tokenizer.json"))
