@@ -155,18 +155,51 @@ torch::Tensor row_softmax(const Pattern& p, const torch::Tensor& score) {
 }
 
 torch::Tensor Features::times(const torch::Tensor& weight) const {
-  require(weight.dim() == 2 && weight.size(1) == width(),
-          "features are {} wide, weights {} expect {}", width(), shape_text(weight.sizes()),
-          weight.size(1));
-  return dense.defined() ? torch::linear(dense, weight) : multiply(pattern, value, weight.t());
+  require(weight.dim() == 2 && weight.size(1) == width(), "features are {} wide, weights are {}",
+          width(), shape_text(weight.sizes()));
+  if (pattern.rows == 0) return torch::linear(dense, weight);
+  const auto sparse = multiply(pattern, value, weight.narrow(1, 0, pattern.columns).t());
+  if (!dense.defined()) return sparse;
+  return sparse + torch::linear(dense, weight.narrow(1, pattern.columns, dense.size(1)));
 }
 
 Features Features::directions() const {
   const torch::NoGradGuard no_grad;
-  if (dense.defined()) return dense.detach() / (dense.detach().norm(2, 1, true) + 1e-8);
-  const auto squares =
-      torch::zeros({pattern.rows}, value.options()).index_add_(0, pattern.row, value.square());
-  return {pattern, value / (squares.sqrt() + 1e-8).index_select(0, pattern.row)};
+  auto out = *this;
+  torch::Tensor squares;  // [rows]
+  if (dense.defined()) squares = dense.detach().square().sum(1);
+  if (pattern.rows > 0) {
+    if (!squares.defined()) squares = torch::zeros({pattern.rows}, value.options());
+    squares = squares.index_add(0, pattern.row, value.square());
+  }
+  const auto length = squares.sqrt() + 1e-8;
+  if (dense.defined()) out.dense = dense.detach() / length.unsqueeze(1);
+  if (pattern.rows > 0) out.value = value / length.index_select(0, pattern.row);
+  return out;
+}
+
+Features Features::beside(const torch::Tensor& columns) const {
+  auto out = *this;
+  out.dense = dense.defined() ? torch::cat({dense, columns}, 1) : columns;
+  return out;
+}
+
+Features Features::above(const torch::Tensor& more) const {
+  require(more.dim() == 2 && more.size(1) == width(), "rows {} for features {} wide",
+          shape_text(more.sizes()), width());
+  Features out;
+  if (dense.defined())
+    out.dense = torch::cat({dense, more.narrow(1, pattern.columns, dense.size(1))});
+  if (pattern.rows == 0) return out;
+  const auto rows = torch::arange(more.size(0)).repeat_interleave(pattern.columns) + pattern.rows;
+  const auto columns = torch::arange(pattern.columns).repeat({more.size(0)});
+  torch::Tensor order;
+  out.pattern =
+      graph::pattern(torch::cat({pattern.row, rows}), torch::cat({pattern.column, columns}),
+                     pattern.rows + more.size(0), pattern.columns, &order);
+  out.value =
+      torch::cat({value, more.narrow(1, 0, pattern.columns).flatten()}).index_select(0, order);
+  return out;
 }
 
 }  // namespace cajal::graph

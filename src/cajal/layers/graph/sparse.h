@@ -37,22 +37,28 @@ torch::Tensor multiply(const Pattern& pattern, const torch::Tensor& value, const
 /// Softmax over the entries of each row, score [entries, heads] -> [entries, heads].
 torch::Tensor row_softmax(const Pattern& pattern, const torch::Tensor& score);
 
-/// Features of nodes [rows, width], dense or sparse; sparse ones are never made dense.
+/// Features of nodes [rows, width]: sparse columns, dense columns or both, in this order. The
+/// sparse ones are never made dense.
 struct Features {
-  torch::Tensor dense;       // [rows, width], or undefined
-  Pattern pattern = {};      // of sparse ones
+  Pattern pattern = {};      // of the sparse columns; rows = 0: none
   torch::Tensor value = {};  // [entries]
+  torch::Tensor dense = {};  // [rows, columns], or undefined
 
+  Features() = default;
   Features(torch::Tensor x) : dense(std::move(x)) {}
-  Features(Pattern where, torch::Tensor values)
-      : pattern(std::move(where)), value(std::move(values)) {}
+  Features(Pattern where, torch::Tensor values, torch::Tensor beside = {})
+      : pattern(std::move(where)), value(std::move(values)), dense(std::move(beside)) {}
 
   int64_t rows() const { return dense.defined() ? dense.size(0) : pattern.rows; }
-  int64_t width() const { return dense.defined() ? dense.size(1) : pattern.columns; }
+  int64_t width() const { return pattern.columns + (dense.defined() ? dense.size(1) : 0); }
   /// x Wᵀ, [rows, outputs]; weight [outputs, width].
   torch::Tensor times(const torch::Tensor& weight) const;
   /// Rows divided by their length, x / (‖x‖₂ + 1e-8); cut from any graph.
   Features directions() const;
+  /// With further dense columns [rows, columns].
+  Features beside(const torch::Tensor& columns) const;
+  /// With further rows [count, width].
+  Features above(const torch::Tensor& more) const;
 };
 
 }  // namespace cajal::graph
