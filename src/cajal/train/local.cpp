@@ -57,7 +57,6 @@ void LocalOptimizer::apply(const std::vector<torch::Tensor>& gradients) {
     if (!gradients[i].defined()) continue;
     auto gradient = factor < 1 ? gradients[i] * factor : gradients[i];
     if (trainable_[i].defined()) gradient = gradient * trainable_[i];
-    const auto next = stepped(i, gradient);
     if (!trainable_[i].defined()) {
       step_in_place(i, parameters_[i], gradient);
       continue;

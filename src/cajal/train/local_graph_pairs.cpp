@@ -24,7 +24,7 @@ class Pairs {
     positive = stream(p.split.train, p.train_labels);
     const auto wanted = p.options.negatives == 0 ? classes - 1 : p.options.negatives;
     // Every node meets the wrong labels in an order of its own.
-    const auto shift = torch::argsort(torch::rand({p.train_labels.numel(), classes - 1}), 1) + 1;
+    const auto shift = std::get<1>(torch::rand({p.train_labels.numel(), classes - 1}).sort(1)) + 1;
     for (int64_t k = 0; k < wanted; ++k)
       negatives.push_back(
           stream(p.split.train, (p.train_labels + shift.select(1, k)).remainder(classes)));

@@ -10,8 +10,8 @@ namespace {
 
 template <class Holder>
 Block block(const Holder& layer, int64_t channels) {
-  return {layer.ptr(), [layer](const torch::Tensor& x) mutable { return layer->forward(x); },
-          channels};
+  return {layer.ptr(),
+          [module = layer.ptr()](const torch::Tensor& x) { return module->forward(x); }, channels};
 }
 
 Block conv(const ConvNormOptions& options) { return block(ConvNorm(options), options.outputs); }
