@@ -57,22 +57,26 @@ void LocalOptimizer::apply(const std::vector<torch::Tensor>& gradients) {
     if (!gradients[i].defined()) continue;
     auto gradient = factor < 1 ? gradients[i] * factor : gradients[i];
     if (trainable_[i].defined()) gradient = gradient * trainable_[i];
-    const auto next = stepped(i, gradient);
+    if (!trainable_[i].defined()) {
+      step_in_place(i, parameters_[i], gradient);
+      continue;
+    }
     // Weight decay and rounding must not touch what is frozen, so that it keeps every bit.
-    parameters_[i].copy_(trainable_[i].defined() ? torch::where(trainable_[i], next, parameters_[i])
-                                                 : next);
+    const auto next = parameters_[i].clone();
+    step_in_place(i, next, gradient);
+    parameters_[i].copy_(torch::where(trainable_[i], next, parameters_[i]));
   }
 }
 
-torch::Tensor LocalOptimizer::stepped(size_t i, torch::Tensor gradient) {
+void LocalOptimizer::step_in_place(size_t i, const torch::Tensor& value, torch::Tensor gradient) {
   const auto& o = options_;
   const double rate = o.learning_rate * share_;
-  auto value = parameters_[i].detach();
   if (o.weight_decay > 0 && o.rule != LocalRule::adamw)
     gradient = gradient.add(value, o.weight_decay);
   if (o.rule == LocalRule::sgd) {
     first_[i].mul_(o.momentum).add_(gradient);
-    return value.sub(first_[i], rate);
+    value.sub_(first_[i], rate);
+    return;
   }
   first_[i].mul_(o.beta1).add_(gradient, 1 - o.beta1);
   second_[i].mul_(o.beta2).addcmul_(gradient, gradient, 1 - o.beta2);
@@ -80,8 +84,8 @@ torch::Tensor LocalOptimizer::stepped(size_t i, torch::Tensor gradient) {
   const double first_scale = 1 - std::pow(o.beta1, steps);
   const double second_scale = std::sqrt(1 - std::pow(o.beta2, steps));
   const auto spread = second_[i].sqrt().div_(second_scale).add_(o.epsilon);
-  if (o.rule == LocalRule::adamw && o.weight_decay > 0) value = value * (1 - rate * o.weight_decay);
-  return torch::addcdiv(value, first_[i], spread, -rate / first_scale);
+  if (o.rule == LocalRule::adamw && o.weight_decay > 0) value.mul_(1 - rate * o.weight_decay);
+  value.addcdiv_(first_[i], spread, -rate / first_scale);
 }
 
 void LocalOptimizer::freeze(size_t parameter, const torch::Tensor& trainable) {

@@ -55,7 +55,7 @@ class LocalOptimizer {
   const std::vector<torch::Tensor>& parameters() const { return parameters_; }
 
  private:
-  torch::Tensor stepped(size_t i, torch::Tensor gradient);
+  void step_in_place(size_t i, const torch::Tensor& value, torch::Tensor gradient);
 
   std::vector<torch::Tensor> parameters_, first_, second_, trainable_;
   const LocalOptions options_;
