@@ -202,7 +202,6 @@ class OnPictures {
         pictures);
     double worst = 1e300;
     std::vector<Tensor> tables;
-    double threshold = 0;
     for (const auto kind : {atlas::ZooKind::cnn, atlas::ZooKind::rotation, atlas::ZooKind::vit,
                             atlas::ZooKind::masked}) {
       const Stopwatch watch;
@@ -211,7 +210,6 @@ class OnPictures {
       const auto f = look(model.maps, pictures), r = look(blank.maps, pictures);
       tables.push_back(table_of(g, f));
       const double limit = threshold_of(g, f), random_limit = threshold_of(g, r);
-      threshold = std::max(threshold, limit);
       const auto pairs = atlas::mutual_best(tables.back());
       const auto random_table = table_of(g, r);
       const auto good = above(tables.back(), limit),
@@ -258,8 +256,6 @@ class OnPictures {
       if (p.score > a.threshold && pairs.size() < 40) pairs.push_back(p);
     const auto features = [&](const Tensor& x) { return a.judge.logits(x); };
     const auto clean = test_.slice(0, 0, n);
-    const auto right = atlas::invert(a.generator, a.statistics, {}, clean,
-                                     {.maps = 0, .pixels = 1, .steps = 1, .seed = seed});
     const auto edges = [](const Tensor& x) {
       const auto dx = (x - x.roll(1, 3)).abs(), dy = (x - x.roll(1, 2)).abs();
       return torch::clamp(dx + dy, 0, 1);
@@ -301,7 +297,6 @@ class OnPictures {
       }
       gains.push_back(both - pixel);
     }
-    (void)right;
     // Shift: the same picture, with the maps of its matched units moved.
     torch::manual_seed(static_cast<int64_t>(seed) + 90);
     const auto z = torch::randn({n, a.generator.latent}) * 0.7;

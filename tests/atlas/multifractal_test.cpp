@@ -60,7 +60,7 @@ TEST(Multifractal, EqualsTheDefinitionByLoops) {
 
 TEST(Multifractal, OneDimensionHasOneExponentAndNoWidth) {
   const MultifractalOptions wide{.theta = 1e6};
-  const auto s = multifractal(planted_graph({1.5}, 20, 10000, 1000, 1), wide);
+  const auto s = multifractal(planted_graph({1.5}, 20, 10000, 100, 1), wide);
   EXPECT_NEAR(s.alpha_0, 1.5, 0.05);
   EXPECT_LE(s.width, 0.05);
   EXPECT_NEAR(*std::max_element(s.f.begin(), s.f.end()), 0, 1e-3);
@@ -107,7 +107,7 @@ TEST(Multifractal, QuantileScalingForgetsTheScaleOfTheWeights) {
   const auto graph = random_graph(4);
   auto scaled = graph;
   for (auto& node : scaled)
-    for (auto& d : node) d *= 8;
+    for (auto& d : node) d *= 2;
   const MultifractalOptions options{.quantile = 0.75};
   EXPECT_EQ(multifractal(graph, options).tau, multifractal(scaled, options).tau);
   EXPECT_NE(multifractal(graph).alpha_0, multifractal(scaled).alpha_0);
@@ -138,6 +138,30 @@ TEST(Emergence, IsZeroAtTheStart) {
   const auto start = mean_spectrum(model, 3, {.theta = 60}, SpectrumFilter::none, {.nodes = 16});
   EXPECT_EQ(emergence(start, start), 0);
   EXPECT_EQ(start.samples, 3);
+}
+
+// Figures of the paper's published algorithm (analysis/multifractal.py) on these edge lists.
+TEST(Multifractal, GivesTheFiguresOfThePublishedAlgorithm) {
+  const auto graph = [](int64_t k) {
+    Distances out;
+    for (int64_t i = 0; i < 15; ++i) {
+      auto& node = out.emplace_back();
+      for (int64_t j = 0; j < 40; ++j)
+        node.push_back(1.3 + 0.25 * static_cast<double>(k) +
+                       static_cast<double>((i * 7 + j * j * 3 + i * j * (k + 1)) % (140 + 10 * k)));
+    }
+    return out;
+  };
+  const auto a = multifractal(graph(0)), b = multifractal(graph(1));
+  EXPECT_NEAR(a.alpha_0, 0.876357886429, 1e-6);
+  EXPECT_NEAR(a.width, 0.340030639744, 1e-6);
+  EXPECT_NEAR(a.tau.front(), -2.952503900050, 1e-9);
+  EXPECT_NEAR(a.tau.back(), 2.399826770938, 1e-9);
+  EXPECT_NEAR(b.alpha_0, 0.942064922272, 1e-6);
+  EXPECT_NEAR(b.width, 0.354467591901, 1e-6);
+  SpectrumMean start, now;
+  start.alpha_0 = a.alpha_0, start.width = a.width, now.alpha_0 = b.alpha_0, now.width = b.width;
+  EXPECT_NEAR(emergence(start, now), -0.075369321574, 1e-6);
 }
 
 TEST(NodeDimensions, FindPlantedOnesAndNoneWithFewNeighbours) {
