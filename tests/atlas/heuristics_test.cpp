@@ -80,9 +80,12 @@ TEST(Heuristics, PlantedRulesAreFoundUnderNoise) {
   using F = HeuristicFamily;
   std::vector<Heuristic> planted = scorer.fixed();
   planted.push_back({F::value, HeuristicOf::op2, 37, 0, {}, {}});
-  planted.push_back({F::value, HeuristicOf::result, 120, 0, {}, {}});
+  planted.push_back({F::value, HeuristicOf::result, 99, 0, {}, {}});
   planted.push_back({F::pattern, HeuristicOf::op1, 0, 0, ".7.", {}});
   planted.push_back({F::pattern, HeuristicOf::result, 0, 0, "1.3", {}});
+  for (const char* pattern : {"..3", ".4.", ".47"})
+    for (const auto of : {HeuristicOf::op1, HeuristicOf::op2, HeuristicOf::result})
+      planted.push_back({F::pattern, of, 0, 0, pattern, {}});
   int right = 0;
   for (size_t i = 0; i < planted.size(); ++i) {
     const auto found = scorer.matches(map_of(grid, planted[i], 0.1, i), false);

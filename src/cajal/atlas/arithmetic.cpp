@@ -33,6 +33,14 @@ Json model_json(const ArithmeticOptions& o, int64_t vocabulary) {
 
 }  // namespace
 
+ArithmeticOptions arithmetic_options(int64_t steps) {
+  ArithmeticOptions o;
+  o.trainer.steps = steps, o.trainer.warmup_steps = std::min<int64_t>(50, steps / 2);
+  o.trainer.learning_rate = 1e-3, o.trainer.weight_decay = 1;
+  o.trainer.schedule = train::Schedule::wsd, o.trainer.decay_share = 0.3;
+  return o;
+}
+
 ArithmeticTask arithmetic_task(const ArithmeticOptions& o, uint64_t seed) {
   require(o.held_out >= 0 && o.held_out < 1, "arithmetic: held_out is {}, expected in [0, 1)",
           o.held_out);
@@ -63,8 +71,8 @@ ArithmeticTask arithmetic_task(const ArithmeticOptions& o, uint64_t seed) {
 lm::Transformer train_arithmetic(const ArithmeticOptions& o, const ArithmeticTask& task,
                                  uint64_t seed,
                                  const std::function<void(int64_t, lm::Transformer&)>& snapshot) {
-  auto model =
-      lm::initialise(lm::config_from_json(model_json(o, task.vocabulary), "arithmetic"), seed);
+  auto model = lm::initialise(lm::config_from_json(model_json(o, task.vocabulary), "arithmetic"),
+                              seed, o.deviation);
   lm::TrainingLoss loss(model);
   auto training = train::task_of(
       *model,

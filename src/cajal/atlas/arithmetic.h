@@ -25,10 +25,15 @@ struct ArithmeticOptions {
   Activation law = Activation::relu;
   bool gated = false;  // Llama's form instead of OPT's
   int64_t batch = 512;
-  train::Options trainer = {};  // AdamW, learning rate 1e-3, weight decay 0.1
+  double deviation = 0.06;  // of the initial weights
+  train::Options trainer = {};
 };
 CAJAL_OPTIONS(ArithmeticOptions, op, operands, max_result, held_out, layers, width, heads, neurons,
-              law, gated, batch, trainer)
+              law, gated, batch, deviation, trainer)
+
+/// Options that learn sums of numbers below 100 to above 95 % held out within some minutes on two
+/// cores: AdamW, weight decay 1, a constant rate that falls at the end.
+ArithmeticOptions arithmetic_options(int64_t steps = 1200);
 
 ArithmeticTask arithmetic_task(const ArithmeticOptions& options, uint64_t seed);
 
