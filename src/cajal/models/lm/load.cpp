@@ -210,6 +210,7 @@ Transformer load(const fs::path& folder) {
       m.config.tied = false;
     }
   }
+  tie_ffns(m);
   register_weights(m, slots, /*trainable=*/false);
   if (m.config.tied) m.output.vocabulary.weight = m.embedding.tokens;
   m.eval();
