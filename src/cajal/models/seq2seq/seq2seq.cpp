@@ -59,12 +59,12 @@ Seq2SeqImpl::Seq2SeqImpl(const Seq2SeqOptions& o) : options(o) {
   };
   encoder_norm_ = final_norm("encoder_norm"), decoder_norm_ = final_norm("decoder_norm");
   const torch::NoGradGuard no_grad;
-  for (auto& [name, network] : bank_->named_children()) {
-    auto& ffn = dynamic_cast<DenseFeedForwardImpl&>(*network);
+  for (const auto& child : bank_->named_children()) {
+    auto& ffn = dynamic_cast<DenseFeedForwardImpl&>(*child.value());
     const int64_t neurons = ffn.options.neurons;
     ffn.key.copy_(xavier(neurons, o.width)), ffn.value.copy_(xavier(neurons, o.width));
     ffn.bias_key.zero_(), ffn.bias_value.zero_();
-    if (o.scale_wide && name.starts_with("shared_"))
+    if (o.scale_wide && child.key().starts_with("shared_"))
       ffn.value.mul_(std::sqrt(static_cast<double>(o.neurons) / static_cast<double>(neurons)));
   }
 }
