@@ -88,12 +88,12 @@ void on_digits(study::Lab& lab) {
   const int64_t width = lab.by_scale(16, 128, 128);
   OnClasses rows(lab,
                  lab.smoke() ? train::tree_classes({.count = 256}) : train::image_classes("mnist"),
-                 lab.by_scale(2, 30, 100));
+                 lab.by_scale(2, 25, 100));
   const auto ceiling = rows.tree(width, 0);
   double worst = 0, narrow = 0, gap = 0, entropy = 0;
   int narrow_rows = 0;
   for (const int64_t leaf :
-       lab.smoke() ? std::vector<int64_t>{2} : std::vector<int64_t>{1, 2, 4, 8, 16, 32}) {
+       lab.smoke() ? std::vector<int64_t>{2} : std::vector<int64_t>{1, 4, 8, 32}) {
     const int64_t depth = log2_of(width / leaf);
     const auto fff = rows.tree(leaf, depth), floor = rows.tree(leaf + depth, 0);
     gap = std::max(gap, 100 * std::abs(fff[1].mean() - fff[2].mean()));
@@ -121,8 +121,8 @@ void on_digits(study::Lab& lab) {
 }
 
 void on_regions(study::Lab& lab) {
-  OnClasses rows(lab, train::tree_classes({.count = lab.by_scale(256, 12'000, 40'000)}),
-                 lab.by_scale(2, 60, 150));
+  OnClasses rows(lab, train::tree_classes({.count = lab.by_scale(256, 8000, 40'000)}),
+                 lab.by_scale(2, 40, 150));
   const auto dense = rows.tree(12, 0);
   rows.tree(32, 0), rows.tree(128, 0);
   const auto fff = rows.tree(8, 4);
@@ -157,7 +157,7 @@ double vision(study::Lab& lab, const train::ClassifierData& data, bool trees) {
   }
   const auto pixels = [](const torch::Tensor& x) { return x.view({-1, 1, 28, 28}); };
   train::Classifier classifier{parameters, {}, {}};
-  const int64_t epochs = lab.by_scale(1, 25, 100);
+  const int64_t epochs = lab.by_scale(1, 12, 100);
   classifier.loss = [&](const torch::Tensor& x, const torch::Tensor& y, int64_t epoch) {
     *entropy = torch::zeros({});
     const auto loss = torch::nn::functional::cross_entropy(model->forward(pixels(x)), y);
@@ -178,8 +178,12 @@ double vision(study::Lab& lab, const train::ClassifierData& data, bool trees) {
 void on_vision(study::Lab& lab) {
   if (lab.smoke()) return;
   const auto data = train::image_classes("fashion-mnist");
-  const auto dense = lab.over_seeds([&](uint64_t) { return vision(lab, data, false); });
-  const auto fff = lab.over_seeds([&](uint64_t) { return vision(lab, data, true); });
+  // One seed: a run takes most of a minute.
+  const auto trained = [&](bool trees) {
+    seed_everything(lab.seeds()[0]);
+    return Figure(vision(lab, data, trees));
+  };
+  const auto dense = trained(false), fff = trained(true);
   auto table = lab.table("vision transformer, 4 layers of width 64, " + data.name,
                          {"feed-forward", "neurons read", "test"});
   table.row("dense 128", 128, dense);
@@ -313,8 +317,8 @@ void on_language(study::Lab& lab) {
     const auto tokens = lab.by_scale<int64_t>(4, 64, 128);
     surgery::DistillOptions options{.leaf_width = leaf,
                                     .depth = depth,
-                                    .tokens = lab.by_scale<int64_t>(512, 16384, 131072),
-                                    .steps = lab.by_scale<int64_t>(2, 120, 2000)};
+                                    .tokens = lab.by_scale<int64_t>(512, 8192, 131072),
+                                    .steps = lab.by_scale<int64_t>(2, 60, 2000)};
     auto trees = subject->copy(), dense = subject->copy();
     surgery::replace_by_trees(trees,
                               surgery::distill(subject->model, subject->calibration, options));

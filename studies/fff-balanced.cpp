@@ -162,7 +162,7 @@ void on_digits(study::Lab& lab) {
       {{1, 4}, {2, 3}, {4, 2}, {8, 1}, {1, 7}, {2, 6}, {4, 5}, {8, 4}});
   OnClasses table(lab,
                   lab.smoke() ? train::tree_classes({.count = 256}) : train::image_classes("mnist"),
-                  lab.by_scale(2, 40, 60));
+                  lab.by_scale(2, 25, 60));
   std::map<std::string, Row> rows;
   double narrow = 0, best_test = -100, best_train = -100, balance_used = 1, both_used = 1;
   int narrow_count = 0, plain_lower = 0;
@@ -235,7 +235,7 @@ void speed(study::Lab& lab) {
       master(FastFeedForwardOptions{.width = d, .outputs = 10, .leaf_width = 8});
   std::vector<std::unique_ptr<fff::PackedTree>> packed;
   for (const auto* layer : {&plain, &both, &master})
-    packed.push_back(std::make_unique<fff::PackedTree>(***layer));
+    packed.push_back(std::make_unique<fff::PackedTree>(**layer));
   const auto x = torch::randn({64, d});
   auto y = torch::empty({1, 10});
   std::vector<std::function<void()>> calls;

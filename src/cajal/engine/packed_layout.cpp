@@ -33,13 +33,25 @@ PackedLayout read_packed_layout(const Config& c, const std::string& where) {
   const auto at = where + ": cajal";
   const Json& json = c.source.at("cajal");
   options::require_object(json, at);
-  options::refuse_unknown_keys(json, at, {"split", "tensors"});
+  options::refuse_unknown_keys(json, at, {"split", "tensors", "shared_ffn"});
   if (json.contains("split")) {
     const Json& split = json.at("split");
     require(split.is_array() && static_cast<int64_t>(split.size()) == c.layers,
             "{}.split: expected an array with one entry for each of {} layers", at, c.layers);
     for (size_t layer = 0; layer < split.size(); ++layer)
       layout.split.push_back(read_groups(split[layer], fmt::format("{}.split[{}]", at, layer), c));
+  }
+  if (json.contains("shared_ffn")) {
+    options::read(json.at("shared_ffn"), at + ".shared_ffn", layout.shared_ffn);
+    require(std::ssize(layout.shared_ffn) == c.layers && layout.split.empty(),
+            "{}.shared_ffn: expected one entry for each of {} layers, and no split", at, c.layers);
+    for (int64_t layer = 0; layer < c.layers; ++layer) {
+      const int64_t owner = layout.shared_ffn[static_cast<size_t>(layer)];
+      require(
+          owner >= 0 && owner <= layer && layout.shared_ffn[static_cast<size_t>(owner)] == owner,
+          "{}.shared_ffn[{}] is {}, expected the layer or an earlier one that uses its own", at,
+          layer, owner);
+    }
   }
   if (json.contains("tensors")) {
     options::require_object(json.at("tensors"), at + ".tensors");
@@ -56,6 +68,7 @@ Json packed_layout_to_json(const PackedLayout& layout) {
     for (const auto& groups : layout.split)
       json["split"].push_back({{"groups", options::write(groups)}});
   }
+  if (!layout.shared_ffn.empty()) json["shared_ffn"] = layout.shared_ffn;
   if (!layout.tensors.empty()) {
     json["tensors"] = Json::object();
     for (const auto& [name, format] : layout.tensors) json["tensors"][name] = to_name(format);

@@ -21,12 +21,18 @@ CAJAL_OPTIONS(GroupLayout, neurons, key, gate, value)
 /// `split` has one entry a layer: its groups in stored order, kept as U8 [neurons, row bytes] (or
 /// floats [neurons, width]) under <ffn module>.groups.G.{key,gate,value}, their biases beside them,
 /// the order of the neurons as I32 <ffn module>.neuron_order. `tensors` gives the format of whole
-/// tensors stored as U8 [rows, row bytes].
+/// tensors stored as U8 [rows, row bytes]. {"shared_ffn": [0, 0, 2, ...]} says whose FFN each layer
+/// uses: its own number, or that of an earlier layer, whose tensors are then stored once.
 struct PackedLayout {
   std::vector<std::vector<GroupLayout>> split;  // [layers][groups] or empty
   std::map<std::string, Format> tensors;
+  std::vector<int64_t> shared_ffn;  // [layers] or empty
 
-  bool empty() const { return split.empty() && tensors.empty(); }
+  bool empty() const { return split.empty() && tensors.empty() && shared_ffn.empty(); }
+  /// The layer whose FFN tensors `layer` uses.
+  int64_t ffn_owner(int64_t layer) const {
+    return shared_ffn.empty() ? layer : shared_ffn[static_cast<size_t>(layer)];
+  }
 };
 
 /// Reads and checks it against the sizes of `config`; empty where config.json has no such key.

@@ -246,6 +246,7 @@ void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census
   config.neurons = neurons;
   config.ffn_bias = biased;
   model->layout.split.clear();
+  model->layout.shared_ffn.clear();  // each layer has groups of its own now
   const bool packed = std::any_of(built.begin(), built.end(), is_packed);
   const bool conv1d = lm::name_maps(config.family)[0].conv1d;
   for (size_t l = 0; l < built.size(); ++l) {

@@ -14,7 +14,8 @@ namespace {
 Labelled flat(const data::LabelledImages& images) {
   const auto count = images.images.shape.at(0);
   const auto pixels = torch::from_blob(const_cast<std::byte*>(images.images.bytes.data()),
-                                       {count, -1}, torch::kByte);
+                                       {std::ssize(images.images.bytes)}, torch::kByte)
+                          .view({count, -1});
   const auto labels =
       torch::from_blob(const_cast<uint8_t*>(images.labels.data()), {count}, torch::kByte);
   return {(pixels.to(torch::kFloat) / 255 - 0.5) / 0.5, labels.to(torch::kLong)};

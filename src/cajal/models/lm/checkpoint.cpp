@@ -142,7 +142,7 @@ void make_trainable(Transformer& model) {
   const torch::NoGradGuard no_grad;
   auto& m = *model;
   model->blocks = unsplit(model)->blocks;
-  model->layout = {};
+  model->layout = PackedLayout{{}, {}, model->layout.shared_ffn};
   auto slots = own_slots(m);
   forget_registered(m);
   for (auto& slot : slots) {
@@ -151,6 +151,7 @@ void make_trainable(Transformer& model) {
       *matrix = Matrix::dense(matrix->decoded().detach().clone().contiguous(), matrix->major());
   }
   register_weights(m, slots, /*trainable=*/true);
+  tie_ffns(m);
   tie(m);
   m.file.reset();
   m.mapped.clear();
@@ -171,6 +172,9 @@ void save(Transformer& model, const fs::path& folder, Dtype dtype) {
   auto json = config_to_json(model->config);
   for (const char* key : {"dtype", "torch_dtype"})
     if (key == std::string("torch_dtype") || json.contains(key)) json[key] = dtype_word(dtype);
+  json.erase("cajal");
+  if (!model->layout.shared_ffn.empty())
+    json["cajal"] = packed_layout_to_json({{}, {}, model->layout.shared_ffn});
   fs::create_directories(folder);
   save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
   write_json(folder / "config.json", json);

@@ -198,6 +198,7 @@ Transformer load(Checkpoint checkpoint) {
       m.config.tied = false;
     }
   }
+  tie_ffns(m);
   register_weights(m, slots, /*trainable=*/false);
   if (m.config.tied) m.output.vocabulary.weight = m.embedding.tokens;
   m.eval();

@@ -105,7 +105,13 @@ class Walk {
     attention(at + "attention.", b.attention);
     if (after) norm(at + "norm1_after", width_, b.norm1_after);
     norm(at + "norm2", width_, b.norm2);
-    layout_.split.empty() ? ffn(at + "ffn.", b.ffn) : split_ffn(layer, at + "ffn.", b.ffn);
+    if (layout_.ffn_owner(layer) != layer) {
+      // Its tensors are the owner's.
+    } else if (layout_.split.empty()) {
+      ffn(at + "ffn.", b.ffn);
+    } else {
+      split_ffn(layer, at + "ffn.", b.ffn);
+    }
     if (after) norm(at + "norm2_after", width_, b.norm2_after);
   }
 
@@ -247,6 +253,12 @@ void register_at(torch::nn::Module& root, std::string_view name, const torch::Te
 std::vector<WeightSlot> weight_slots(TransformerImpl& model, const NameMap& map,
                                      std::string_view prefix) {
   return Walk(model, map, prefix).run();
+}
+
+void tie_ffns(TransformerImpl& model) {
+  for (int64_t layer = 0; layer < std::ssize(model.blocks); ++layer)
+    if (const int64_t owner = model.layout.ffn_owner(layer); owner != layer)
+      model.blocks[static_cast<size_t>(layer)].ffn = model.blocks[static_cast<size_t>(owner)].ffn;
 }
 
 void register_weights(TransformerImpl& model, std::vector<WeightSlot>& slots, bool trainable) {

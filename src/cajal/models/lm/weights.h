@@ -35,6 +35,10 @@ struct WeightSlot {
 std::vector<WeightSlot> weight_slots(TransformerImpl& model, const NameMap& map,
                                      std::string_view prefix);
 
+/// Gives layers that share an FFN their owner's matrices, by the layout; after every change of
+/// them.
+void tie_ffns(TransformerImpl& model);
+
 /// Makes the slots' tensors parameters (`trainable`) or buffers of the module, under our names.
 void register_weights(TransformerImpl& model, std::vector<WeightSlot>& slots, bool trainable);
 
