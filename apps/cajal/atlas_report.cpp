@@ -10,6 +10,7 @@ namespace cajal {
 namespace {
 
 using atlas::Census;
+using atlas::Findings;
 using atlas::LayerCensus;
 
 std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
@@ -79,7 +80,7 @@ fixed    share of all output energy in the best 10, 25 % chosen once for all tok
   return out;
 }
 
-Json layers_json(const Census& census) {
+Json layers_json(const Census& census, const Findings* findings) {
   Json out = {{"model", census.model},
               {"text", census.text},
               {"tokens", census.tokens()},
@@ -99,11 +100,14 @@ Json layers_json(const Census& census) {
                              {"zero_share", layer.zero_share()},
                              {"dead", layer.dead_count()},
                              {"energy", std::move(curve)}});
+    if (findings)
+      out["layers"].back().update(layer_finding_json(*findings, static_cast<int64_t>(l)));
   }
   return out;
 }
 
-std::string neuron_text(const Census& census, int64_t index, int64_t neuron) {
+std::string neuron_text(const Census& census, const Findings* findings, int64_t index,
+                        int64_t neuron) {
   const auto& layer = layer_at(census, index);
   check_neuron(layer, index, neuron);
   const auto order = by_hits(layer);
@@ -130,10 +134,11 @@ std::string neuron_text(const Census& census, int64_t index, int64_t neuron) {
                        words ? one_line(words->before + "[" + words->token + "]" + words->after)
                              : fmt::format("token {}", peak.token));
   }
+  if (findings) out += finding_text(census, *findings, index, neuron);
   return out;
 }
 
-Json neuron_json(const Census& census, int64_t index, int64_t neuron) {
+Json neuron_json(const Census& census, const Findings* findings, int64_t index, int64_t neuron) {
   const auto& layer = layer_at(census, index);
   check_neuron(layer, index, neuron);
   Json peaks = Json::array();
@@ -145,21 +150,23 @@ Json neuron_json(const Census& census, int64_t index, int64_t neuron) {
       one.update({{"before", words->before}, {"word", words->token}, {"after", words->after}});
     peaks.push_back(std::move(one));
   }
-  return {{"layer", index},
-          {"neuron", neuron},
-          {"tokens", layer.tokens},
-          {"positive", layer.positive[neuron]},
-          {"zero", layer.zero[neuron]},
-          {"top", layer.top[neuron]},
-          {"dead", layer.dead(neuron)},
-          {"firing_share", layer.firing_share(neuron)},
-          {"hits", layer.hits(neuron)},
-          {"mean", layer.mean(neuron)},
-          {"mean_norm", layer.mean_norm(neuron)},
-          {"energy", layer.energy(neuron)},
-          {"key_norm", layer.key_norm[neuron]},
-          {"value_norm", layer.value_norm[neuron]},
-          {"peaks", std::move(peaks)}};
+  Json out = {{"layer", index},
+              {"neuron", neuron},
+              {"tokens", layer.tokens},
+              {"positive", layer.positive[neuron]},
+              {"zero", layer.zero[neuron]},
+              {"top", layer.top[neuron]},
+              {"dead", layer.dead(neuron)},
+              {"firing_share", layer.firing_share(neuron)},
+              {"hits", layer.hits(neuron)},
+              {"mean", layer.mean(neuron)},
+              {"mean_norm", layer.mean_norm(neuron)},
+              {"energy", layer.energy(neuron)},
+              {"key_norm", layer.key_norm[neuron]},
+              {"value_norm", layer.value_norm[neuron]},
+              {"peaks", std::move(peaks)}};
+  if (findings) out.update(finding_json(census, *findings, index, neuron));
+  return out;
 }
 
 namespace {
@@ -300,7 +307,7 @@ void add_heavy_neurons(html::Page& page, const Census& census) {
   }
 }
 
-std::string atlas_page(const Census& census) {
+std::string atlas_page(const Census& census, const Findings* findings) {
   html::Page page("Atlas of " + census.model);
   page.paragraph(heading(census) + ".");
   page.paragraph(
@@ -321,6 +328,13 @@ std::string atlas_page(const Census& census) {
   for (const auto& [chart, meaning] : atlas_pictures(census)) {
     page.heading(plot::title(chart), 3);
     page.picture(plot::svg(chart), meaning);
+  }
+  if (findings) {
+    for (const auto& [chart, meaning] : finding_pictures(census, *findings)) {
+      page.heading(plot::title(chart), 3);
+      page.picture(plot::svg(chart), meaning);
+    }
+    add_findings(page, census, *findings);
   }
   page.heading("The neurons that are strong most often");
   add_heavy_neurons(page, census);

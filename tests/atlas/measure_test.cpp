@@ -36,7 +36,8 @@ TEST(Measure, FourShardsMergeIntoExactlyTheWhole) {
   for (const bool gated : {false, true}) {
     auto model = tiny(gated);
     const auto text = ids(700);
-    MeasureOptions options{.context = 16, .batch = 4, .samples = 20, .seed = 5};
+    MeasureOptions options{
+        .context = 16, .batch = 4, .samples = 20, .seed = 5, .tables = true, .orders = 2};
     const auto whole = measure(model, text, options);
     EXPECT_EQ(whole.tokens(), 700);
     EXPECT_TRUE(whole.complete());
@@ -48,6 +49,52 @@ TEST(Measure, FourShardsMergeIntoExactlyTheWhole) {
     }
     EXPECT_EQ(merged, whole);
   }
+}
+
+TEST(Measure, LayerAtATimeGivesTheSameBits) {
+  for (const bool gated : {false, true}) {
+    auto model = tiny(gated);
+    MeasureOptions options{.context = 16, .batch = 3, .samples = 9, .tables = true, .orders = 3};
+    const auto whole = measure(model, ids(333), options);
+    options.by_layer = true;
+    EXPECT_EQ(measure(model, ids(333), options), whole);
+  }
+}
+
+TEST(Measure, AKilledCensusGoesOnAndEndsInTheSameBits) {
+  auto model = tiny(false);
+  const MeasureOptions options{.context = 16, .batch = 2, .tables = true, .orders = 2};
+  const auto whole = measure(model, ids(600), options);
+  struct Kill {};
+  Checkpoint checkpoint{.seconds = 0};
+  int saves = 0;
+  checkpoint.save = [&](const Census& census) {
+    checkpoint.begun = census;
+    if (++saves == 5) throw Kill();
+  };
+  EXPECT_THROW(measure(model, ids(600), options, nullptr, checkpoint), Kill);
+  EXPECT_LT(checkpoint.begun->tokens(), 600);
+  EXPECT_FALSE(checkpoint.begun->complete());
+  const Checkpoint again{.begun = checkpoint.begun};
+  EXPECT_EQ(measure(model, ids(600), options, nullptr, again), whole);
+}
+
+TEST(Measure, AnotherCensusIsNotGoneOnWith) {
+  auto model = tiny(false);
+  const MeasureOptions options{.context = 16, .batch = 2};
+  Checkpoint other;
+  other.begun = measure(model, ids(64), options);
+  other.begun->covered = {{0, 1}};
+  EXPECT_EQ(measure(model, ids(600), options, nullptr, other), measure(model, ids(600), options));
+}
+
+TEST(Measure, GatedNeuronsFireWithTheirGate) {
+  auto model = tiny(true);
+  const auto census = measure(model, ids(30), {.context = 16});
+  EXPECT_NE(census.layers[0].fired, census.layers[0].positive);
+  auto plain = tiny(false);
+  const auto other = measure(plain, ids(30), {.context = 16});
+  EXPECT_EQ(other.layers[0].fired, other.layers[0].positive);
 }
 
 TEST(Measure, CountsWhatTheHookShows) {

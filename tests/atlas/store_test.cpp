@@ -32,11 +32,17 @@ class AtlasStore : public testing::Test {
                   .text_tokens = 30};
     census.context = 10, census.batch = 2, census.units = 2, census.covered = {{1, 2}};
     census.sample_tokens = {20, 24};
+    std::vector<int32_t> ids;
+    for (int t = 0; t < 30; ++t) ids.push_back(t * t % 8);
+    census.token_totals.assign(8, 1), census.position_totals.assign(10, 1);
     for (int l = 0; l < 2; ++l) {
-      LayerCensus layer(std::vector<float>(17, 0.1f), std::vector<float>(17, 0.3f), l == 1);
+      LayerCensus layer(std::vector<float>(17, 0.1f), std::vector<float>(17, 0.3f), l == 1,
+                        {.shapes = true, .positions = 10, .vocabulary = 8, .orders = 3});
       std::vector<float> a(17 * 10);
       for (auto& x : a) x = static_cast<float>(random.normal());
-      layer.add(a, 20, threads);
+      layer.add({.post = a, .pre = a, .ids = ids, .first_token = 20, .window = 10, .fired = {}},
+                threads);
+      layer.tables.pack();
       layer.samples.assign(a.begin(), a.begin() + 2 * 17);
       census.layers.push_back(layer);
     }
@@ -60,6 +66,27 @@ TEST_F(AtlasStore, GivesBackWhatWasSaved) {
   const auto census = sample();
   save(census, folder / "a.db");
   EXPECT_EQ(load(folder / "a.db"), census);
+}
+
+TEST_F(AtlasStore, GivesBackFindings) {
+  Findings findings;
+  findings.layers.resize(2), findings.neurons.resize(2);
+  for (auto& layer : findings.neurons) layer.resize(17);
+  auto& one = findings.neurons[1][4];
+  one.triggers = {.order = 2, .pure = true, .covered = 0.5, .keys = {3, 9}, .counts = {7, 1}};
+  one.trigger_texts = {"\"a\"", "\xff"};  // a token need not be UTF-8
+  one.position = PositionKind::range;
+  one.universal = {{"other", 1, 3, 0.8, 0.1}};
+  save(sample(), folder / "f.db", &findings);
+  const auto back = load_findings(folder / "f.db");
+  ASSERT_TRUE(back);
+  const auto& other = back->neurons[1][4];
+  EXPECT_EQ(other.triggers.keys, one.triggers.keys);
+  EXPECT_EQ(other.trigger_texts[0], one.trigger_texts[0]);
+  EXPECT_EQ(other.position, PositionKind::range);
+  EXPECT_EQ(other.universal.at(0).neuron, 3);
+  save(sample(), folder / "g.db");
+  EXPECT_FALSE(load_findings(folder / "g.db"));
 }
 
 TEST_F(AtlasStore, LeavesNothingBesideTheFile) {
@@ -105,11 +132,26 @@ TEST_F(AtlasStore, RefusesAnotherSchemaAndDamagedRows) {
   };
   EXPECT_NE(broken("PRAGMA user_version = 9").find("schema 9"), std::string::npos);
   for (const char* change :
-       {"UPDATE neurons SET sums = x'00' WHERE neuron = 3", "DELETE FROM neurons WHERE neuron = 3",
-        "UPDATE layers SET neurons = 1 << 40", "UPDATE neurons SET top = -1", "DELETE FROM layers",
-        "UPDATE peaks SET token = -4", "DELETE FROM meta WHERE key = 'seed'", "DROP TABLE samples",
-        "UPDATE meta SET value = 'x' WHERE key = 'context'", "UPDATE neurons SET samples = 'hi'",
-        "UPDATE covered SET end_unit = 0"})
+       {"UPDATE neurons SET sums = x'00' WHERE neuron = 3",
+        "DELETE FROM neurons WHERE neuron = 3",
+        "UPDATE layers SET neurons = 1 << 40",
+        "UPDATE neurons SET top = -1",
+        "DELETE FROM layers",
+        "UPDATE peaks SET token = -4",
+        "DELETE FROM meta WHERE key = 'seed'",
+        "DROP TABLE samples",
+        "UPDATE meta SET value = 'x' WHERE key = 'context'",
+        "UPDATE neurons SET samples = 'hi'",
+        "UPDATE covered SET end_unit = 0",
+        "UPDATE counts SET tokens = x'ff' WHERE neuron = 2",
+        "UPDATE counts SET histogram = x'00'",
+        "DELETE FROM counts WHERE neuron = 5",
+        "UPDATE grams SET tokens = 9 WHERE neuron = 1",
+        "UPDATE grams SET grams = x'00112233'",
+        "UPDATE totals SET counts = x'00'",
+        "DROP TABLE grams",
+        "UPDATE meta SET value = '{' WHERE key = 'collectors'",
+        "UPDATE meta SET value = '{\"positions\": 99999999999}' WHERE key = 'collectors'"})
     EXPECT_NE(broken(change), "") << change;
 }
 

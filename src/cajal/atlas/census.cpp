@@ -63,7 +63,7 @@ int64_t neurons_of_percent(int64_t neurons, int percent) {
 }
 
 LayerCensus::LayerCensus(std::vector<float> key_norms, std::vector<float> value_norms,
-                         bool is_gated)
+                         bool is_gated, const Collectors& collectors, double firing_threshold)
     : neurons(static_cast<int64_t>(value_norms.size())),
       gated(is_gated),
       key_norm(std::move(key_norms)),
@@ -74,16 +74,49 @@ LayerCensus::LayerCensus(std::vector<float> key_norms, std::vector<float> value_
       sum(value_norm.size()),
       absolute(value_norm.size()),
       square(value_norm.size()),
-      peaks(value_norm.size() * peaks_kept) {
+      peaks(value_norm.size() * peaks_kept),
+      fired(value_norm.size()),
+      threshold(firing_threshold),
+      tables(collectors, neurons) {
   require(neurons > 0 && key_norm.size() == value_norm.size(),
           "census: {} key and {} value rows, expected as many of both", key_norm.size(), neurons);
 }
 
 void LayerCensus::add(std::span<const float> activations, int64_t first_token,
                       ThreadPool& threads) {
+  add(Slab{.post = activations, .pre = {}, .ids = {}, .first_token = first_token, .fired = {}},
+      threads);
+}
+
+namespace {
+
+void check(const Slab& slab, const LayerCensus& layer, int64_t rows) {
+  require(slab.pre.empty() || slab.pre.size() == slab.post.size(),
+          "census: {} inputs to the law for {} activations", slab.pre.size(), slab.post.size());
+  const auto& kind = layer.tables.kind;
+  require(!kind.shapes || !slab.pre.empty(), "census: shapes need the inputs to the law");
+  require(slab.window >= 0 && (slab.window == 0 || rows % slab.window == 0),
+          "census: {} rows are not windows of {}", rows, slab.window);
+  require(kind.positions == 0 || (slab.window ? slab.window : rows) <= kind.positions,
+          "census: windows of {} for {} positions", slab.window, kind.positions);
+  const bool needs_ids = kind.vocabulary > 0 || kind.orders > 1;
+  require(!needs_ids || (slab.first_token >= 0 && slab.first_token + rows <= std::ssize(slab.ids)),
+          "census: tokens and n-grams need the ids of the text");
+  for (int64_t t = 0; kind.vocabulary > 0 && t < rows; ++t)
+    require(slab.ids[slab.first_token + t] >= 0 && slab.ids[slab.first_token + t] < kind.vocabulary,
+            "census: id {} of a vocabulary of {}", slab.ids[slab.first_token + t], kind.vocabulary);
+}
+
+}  // namespace
+
+void LayerCensus::add(Slab slab, ThreadPool& threads) {
+  const auto activations = slab.post;
+  const auto first_token = slab.first_token;
   require(neurons > 0 && activations.size() % static_cast<size_t>(neurons) == 0,
           "census: {} activations are not rows of {} neurons", activations.size(), neurons);
   const int64_t rows = static_cast<int64_t>(activations.size()) / neurons;
+  check(slab, *this, rows);
+  tables.unpack();
 
   std::vector<TokenShares> shares(static_cast<size_t>(rows));
   threads.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
@@ -106,10 +139,13 @@ void LayerCensus::add(std::span<const float> activations, int64_t first_token,
 
   // Neurons are divided among the threads and tokens are taken in order: the same sums for any
   // number of threads.
+  const float* asked = slab.pre.empty() ? activations.data() : slab.pre.data();
+  std::vector<uint8_t> fires(activations.size());
+  slab.fired = fires;
   threads.parallel_for(neurons, 64, [&](int64_t begin, int64_t end) {
     const auto count = static_cast<size_t>(end - begin);
     std::vector<double> s(count), s1(count), s2(count);
-    std::vector<int32_t> plus(count), none(count), high(count);
+    std::vector<int32_t> plus(count), none(count), high(count), lit(count);
     std::vector<float> weakest(count);
     for (size_t i = 0; i < count; ++i) {
       const auto& last = peaks[(begin + i + 1) * peaks_kept - 1];
@@ -129,6 +165,15 @@ void LayerCensus::add(std::span<const float> activations, int64_t first_token,
         const float n = a[i] * norm[i];
         high[i] += (n * n >= least) & (a[i] != 0);
       }
+      uint8_t* fire = fires.data() + t * neurons + begin;
+      const float* x = asked + t * neurons + begin;
+      const auto limit = static_cast<float>(threshold);
+      if (limit > 0) {
+        for (size_t i = 0; i < count; ++i) fire[i] = std::fabs(a[i]) > limit;
+      } else {
+        for (size_t i = 0; i < count; ++i) fire[i] = x[i] > 0;
+      }
+      for (size_t i = 0; i < count; ++i) lit[i] += fire[i];
       for (size_t i = 0; i < count; ++i) {
         if (std::fabs(a[i]) <= weakest[i]) continue;
         Peak* best = &peaks[(begin + i) * peaks_kept];
@@ -140,19 +185,23 @@ void LayerCensus::add(std::span<const float> activations, int64_t first_token,
     for (size_t i = 0; i < count; ++i) {
       sum[begin + i].add(s[i]), absolute[begin + i].add(s1[i]), square[begin + i].add(s2[i]);
       positive[begin + i] += plus[i], zero[begin + i] += none[i], top[begin + i] += high[i];
+      fired[begin + i] += lit[i];
     }
+    tables.add(slab, begin, end, neurons);
   });
   tokens += rows;
 }
 
 void LayerCensus::merge(const LayerCensus& other) {
   require(neurons == other.neurons && gated == other.gated && key_norm == other.key_norm &&
-              value_norm == other.value_norm,
+              value_norm == other.value_norm && threshold == other.threshold,
           "the neurons are not the same ones");
+  tables.merge(other.tables);
   tokens += other.tokens, live_tokens += other.live_tokens;
   for (size_t p = 0; p < percents.size(); ++p) token_share[p].add(other.token_share[p]);
   for (int64_t i = 0; i < neurons; ++i) {
     positive[i] += other.positive[i], zero[i] += other.zero[i], top[i] += other.top[i];
+    fired[i] += other.fired[i];
     sum[i].add(other.sum[i]), absolute[i].add(other.absolute[i]), square[i].add(other.square[i]);
     for (int k = 0; k < peaks_kept; ++k)
       insert_peak(&peaks[i * peaks_kept], other.peaks[i * peaks_kept + k]);
@@ -169,6 +218,7 @@ double total(const std::vector<int64_t>& counts) {
 double LayerCensus::firing_share(int64_t i) const {
   return over(static_cast<double>(positive[i]), tokens);
 }
+double LayerCensus::rate(int64_t i) const { return over(static_cast<double>(fired[i]), tokens); }
 double LayerCensus::mean(int64_t i) const { return over(sum[i].value(), tokens); }
 double LayerCensus::mean_norm(int64_t i) const {
   return over(absolute[i].value(), tokens) * value_norm[i];
@@ -232,6 +282,10 @@ Census merge(Census a, const Census& b, const std::string& name_a, const std::st
   auto ranges = a.covered;
   ranges.insert(ranges.end(), b.covered.begin(), b.covered.end());
   a.covered = join(std::move(ranges), name_a, name_b);
+  for (auto totals : {&Census::token_totals, &Census::position_totals}) {
+    same((a.*totals).size() == (b.*totals).size(), "collectors");
+    for (size_t k = 0; k < (a.*totals).size(); ++k) (a.*totals)[k] += (b.*totals)[k];
+  }
 
   // Sampled tokens stay in ascending order, rows of the layers' samples beside them.
   auto tokens = a.sample_tokens;

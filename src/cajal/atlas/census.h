@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "cajal/atlas/collectors.h"
 #include "cajal/atlas/exact_sum.h"
 #include "cajal/core/threads.h"
 
@@ -30,7 +31,7 @@ struct Context {
 /// norm, and the square of that its output energy.
 /// Source: dossiers _sparse-ffn (NeuronStats) and ffsplit (Build 1 and 2).
 struct LayerCensus {
-  static constexpr int peaks_kept = 5;
+  static constexpr int peaks_kept = 10;
   static constexpr std::array<int, 6> percents = {1, 2, 5, 10, 25, 50};
 
   int64_t neurons = 0;
@@ -47,17 +48,26 @@ struct LayerCensus {
   // contributions at that token.
   std::array<ExactSum, percents.size()> token_share;
   std::vector<float> samples;  // [sampled tokens of the census, neurons]
+  // [neurons] tokens at which it fired: its input to the law was above 0 (gated: the gate's), or,
+  // with a threshold, |a| was above that.
+  std::vector<int64_t> fired;
+  double threshold = 0;
+  LayerTables tables;
 
   LayerCensus() = default;
-  LayerCensus(std::vector<float> key_norms, std::vector<float> value_norms, bool is_gated);
+  LayerCensus(std::vector<float> key_norms, std::vector<float> value_norms, bool is_gated,
+              const Collectors& collectors = {}, double firing_threshold = 0);
 
-  /// Adds the activations [rows, neurons] of the tokens `first_token` ... of the text. The result
-  /// does not depend on the thread count. Throws Error when one is not finite.
+  /// Adds what the neurons answered to some tokens of the text. The result does not depend on the
+  /// thread count. Throws Error when an activation is not finite, or when a collector needs what
+  /// the slab lacks. Tables are unpacked by it: `pack` before reading or merging them.
+  void add(Slab slab, ThreadPool& threads);
   void add(std::span<const float> activations, int64_t first_token, ThreadPool& threads);
   /// Adds a census of other tokens over the same neurons (all but the samples).
   void merge(const LayerCensus& other);
 
   double firing_share(int64_t neuron) const;  // share of tokens with a > 0
+  double rate(int64_t neuron) const;          // share of tokens at which it fired
   double mean(int64_t neuron) const;          // E a
   double mean_norm(int64_t neuron) const;     // E |a| ||w||
   double energy(int64_t neuron) const;        // E a^2 ||w||^2
@@ -82,7 +92,7 @@ int64_t neurons_of_percent(int64_t neurons, int percent);
 /// into windows and the windows into units that are evaluated in one go; units never share
 /// anything, so that censuses of disjoint units of one text merge exactly.
 struct Census {
-  static constexpr int schema = 1;
+  static constexpr int schema = 2;
 
   std::string model, text;         // names for people
   uint64_t model_hash = 0;         // of config and weights (see `fingerprint`)
@@ -96,6 +106,9 @@ struct Census {
   std::vector<int64_t> sample_tokens = {};  // of the covered units, ascending
   // Around every peak's token, where a tokenizer was there.
   std::map<int64_t, Context> contexts = {};
+  // Of the covered units: how often each token id and each position in a window occurred; empty
+  // where the layers have no such table.
+  std::vector<int64_t> token_totals = {}, position_totals = {};
   std::vector<LayerCensus> layers = {};
 
   int64_t tokens() const { return layers.empty() ? 0 : layers.front().tokens; }

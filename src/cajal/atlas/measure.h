@@ -1,4 +1,7 @@
 #pragma once
+#include <filesystem>
+#include <functional>
+#include <optional>
 #include <span>
 
 #include "cajal/atlas/census.h"
@@ -13,6 +16,20 @@ struct MeasureOptions {
   int64_t samples = 64;  // tokens whose activations are kept
   uint64_t seed = 0;     // of their choice
   int64_t shard = 1, shards = 1;  // count the units of the text that are this part of so many
+  bool tables = false;            // shapes, and counts by position and by token
+  int orders = 1;                 // n-grams of 2 to so many tokens (at most 5)
+  int64_t gram_limit = 512;       // of one neuron and order; one that has more is given up
+  double threshold = 0;           // fired: |a| above this; 0 = input to the law (or gate) above 0
+  bool by_layer = false;          // one layer in memory at a time; the stream lies in a file
+  std::filesystem::path scratch = {};  // folder of that file; empty: the system's
+  lm::Hooks hooks = {};                // that take part in the passes
+};
+
+/// How a census that takes long outlives a kill.
+struct Checkpoint {
+  std::optional<Census> begun = {};              // what an earlier run had counted
+  std::function<void(const Census&)> save = {};  // called every `seconds`, and never at the end
+  double seconds = 60;
 };
 
 /// One streaming pass of `model` over a text: what each FFN neuron did. Memory does not depend on
@@ -20,9 +37,12 @@ struct MeasureOptions {
 /// begin id it stands before each window and is not counted. Neurons of a split model are counted
 /// under the numbers that they had in the original.
 /// Throws Error for fewer than 2 tokens, vision models, ids out of range, options out of range, and
-/// activations that are not finite (naming the layer).
+/// activations that are not finite (naming the layer). A census that was begun with the same
+/// model, text and options goes on where it was saved and ends in the same bits (not `by_layer`,
+/// which keeps whole layers and begins anew).
 Census measure(lm::Transformer& model, std::span<const int32_t> ids,
-               const MeasureOptions& options = {}, Progress* progress = nullptr);
+               const MeasureOptions& options = {}, Progress* progress = nullptr,
+               const Checkpoint& checkpoint = {});
 
 /// A census of no tokens: the neurons and the lengths of their rows.
 Census blank(const lm::Transformer& model);

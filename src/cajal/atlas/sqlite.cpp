@@ -60,13 +60,19 @@ Statement& Statement::operator<<(std::string_view value) {
   return *this;
 }
 Statement& Statement::operator<<(std::span<const std::byte> blob) {
-  database_.check(
-      sqlite3_bind_blob64(handle_.get(), ++at_, blob.data(), blob.size(), SQLITE_TRANSIENT));
+  database_.check(sqlite3_bind_blob64(handle_.get(), ++at_,
+                                      blob.empty() ? "" : static_cast<const void*>(blob.data()),
+                                      blob.size(), SQLITE_TRANSIENT));
   return *this;
 }
 
 void Statement::execute() {
   database_.check(sqlite3_step(handle_.get()));
+  database_.check(sqlite3_reset(handle_.get()));
+  at_ = 0;
+}
+
+void Statement::restart() {
   database_.check(sqlite3_reset(handle_.get()));
   at_ = 0;
 }
@@ -109,6 +115,13 @@ void Statement::read_blob(std::span<std::byte> out) {
                                   sqlite3_sql(handle_.get()), size, out.size()));
   if (size > 0) std::memcpy(out.data(), sqlite3_column_blob(handle_.get(), at_), size);
   ++at_;
+}
+
+std::string Statement::blob() {
+  expect(SQLITE_BLOB, "a blob");
+  const auto* bytes = static_cast<const char*>(sqlite3_column_blob(handle_.get(), at_));
+  const auto size = static_cast<size_t>(sqlite3_column_bytes(handle_.get(), at_++));
+  return size > 0 ? std::string(bytes, size) : std::string();
 }
 
 }  // namespace cajal::atlas

@@ -42,6 +42,7 @@ class Statement {
   Statement& operator<<(std::string_view value);
   Statement& operator<<(std::span<const std::byte> blob);
   void execute();  // and starts over with the first parameter
+  void restart();  // a query, for other parameters
 
   bool next();  // a row to read; columns are read in order
   Statement& operator>>(int64_t& value);
@@ -49,6 +50,7 @@ class Statement {
   Statement& operator>>(std::string& value);
   /// A blob that must have as many bytes as `out`.
   void read_blob(std::span<std::byte> out);
+  std::string blob();  // of any size
 
  private:
   void expect(int type, const char* what);
