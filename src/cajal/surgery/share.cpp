@@ -12,7 +12,7 @@
 #include "cajal/math/similarity.h"
 #include "cajal/models/lm/block.h"
 #include "cajal/models/lm/checkpoint.h"
-#include "cajal/models/lm/names.h"
+#include "cajal/engine/names.h"
 #include "cajal/models/lm/training.h"
 #include "cajal/surgery/inputs.h"
 #include "cajal/surgery/split.h"
