@@ -92,18 +92,54 @@ CAJAL_AMX void pack_vectors(const float* const x[kTile], int64_t k, int64_t widt
   }
 }
 
-/// `depth` values of a stored row as bf16, 32 every `tile_step` bytes.
+CAJAL_AMX inline __m512 half_at(const uint8_t* at) {
+  uint16_t half;
+  std::memcpy(&half, at, sizeof half);
+  return _mm512_set1_ps(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))));
+}
+
+/// 32 values of q8_0 as bf16.
+CAJAL_AMX inline __m512i block_q8_0(const uint8_t* block) {
+  const __m512 scale = half_at(block);
+  const auto* const codes = reinterpret_cast<const __m128i*>(block + 2);
+  const __m512i low = _mm512_cvtepi8_epi32(_mm_loadu_si128(codes));
+  const __m512i high = _mm512_cvtepi8_epi32(_mm_loadu_si128(codes + 1));
+  return to_bf16(_mm512_mul_ps(_mm512_cvtepi32_ps(low), scale),
+                 _mm512_mul_ps(_mm512_cvtepi32_ps(high), scale));
+}
+
+/// 32 values of q4_0: the sixteen that the block can have, chosen by its codes.
+CAJAL_AMX inline __m512i block_q4_0(const uint8_t* block) {
+  const __m512 codes = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
+  const __m512 values = _mm512_mul_ps(codes, half_at(block));
+  const __m256i nibbles =
+      _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 2)));
+  const __m512i chosen =
+      _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_and_si256(nibbles, _mm256_set1_epi16(15))),
+                         _mm256_srli_epi16(nibbles, 4), 1);
+  return _mm512_permutexvar_epi16(chosen, to_bf16(values, values));
+}
+
+/// `depth` values of a stored row as bf16, 32 every `step` bytes; of those `count` are there.
 CAJAL_AMX void pack_row(Format format, const uint8_t* row, int64_t k, int64_t count, int64_t depth,
-                        uint8_t* out) {
+                        uint8_t* out, int64_t step) {
   if (format == Format::bf16 && count == depth) {
-    for (int64_t i = 0; i < depth; i += kStep, out += kTileBytes)
+    for (int64_t i = 0; i < depth; i += kStep, out += step)
       _mm512_store_si512(out, _mm512_loadu_si512(row + 2 * (k + i)));
-    return;
+  } else if (format == Format::q8_0) {
+    const uint8_t* block = row + row_bytes(format, k);
+    for (int64_t i = 0; i < depth; i += kStep, out += step, block += 34)
+      _mm512_store_si512(out, block_q8_0(block));
+  } else if (format == Format::q4_0) {
+    const uint8_t* block = row + row_bytes(format, k);
+    for (int64_t i = 0; i < depth; i += kStep, out += step, block += 18)
+      _mm512_store_si512(out, block_q4_0(block));
+  } else {
+    alignas(64) float values[kDepth];
+    decode_columns(format, row, k, count, values);
+    for (int64_t i = 0; i < depth; i += kStep, out += step)
+      _mm512_store_si512(out, to_bf16(_mm512_load_ps(values + i), _mm512_load_ps(values + i + 16)));
   }
-  alignas(64) float values[kDepth];
-  decode_columns(format, row, k, count, values);
-  for (int64_t i = 0; i < depth; i += kStep, out += kTileBytes)
-    _mm512_store_si512(out, to_bf16(_mm512_load_ps(values + i), _mm512_load_ps(values + i + 16)));
 }
 
 /// Asks for the next block's piece of a row: pieces are too short for the processor to foresee.
@@ -122,7 +158,7 @@ CAJAL_AMX void pack_rows(const RowSlice& rows, int64_t k, int64_t depth, uint8_t
     uint8_t* const out = left + i / kTile * tile_bytes + i % kTile * 64;
     if (i < rows.count) {
       prefetch(rows, i, k + depth);
-      pack_row(rows.matrix.format, rows.row(i), k, count, depth, out);
+      pack_row(rows.matrix.format, rows.row(i), k, count, depth, out, kTileBytes);
     } else {
       for (int64_t step = 0; step < depth / kStep; ++step)
         _mm512_store_si512(out + step * kTileBytes, _mm512_setzero_si512());
@@ -139,20 +175,34 @@ CAJAL_AMX inline __m512i pairs(__m512 even, __m512 odd) {
 
 CAJAL_AMX void pack_columns(const RowSlice& rows, int64_t first, int64_t count, int64_t depth,
                             uint8_t* right) {
-  alignas(64) float row[2][kPanel];
-  const int64_t tile_bytes = depth / kStep * kTileBytes;
+  alignas(64) uint8_t row[2][2 * kPanel];
+  const RowMatrix& matrix = rows.matrix;
+  const int64_t tile_bytes = depth / kStep * kTileBytes, padded = round_up(count, kStep);
+  const int64_t begin = row_bytes(matrix.format, first);
+  const int64_t end = row_bytes(matrix.format, first + count);
+  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,
+                                       39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   for (int64_t i = 0; i < depth; i += 2) {
     for (int64_t j = 0; j < 2; ++j) {
-      if (i + j < rows.count) {
-        decode_columns(rows.matrix.format, rows.row(i + j), first, count, row[j]);
-      } else {
+      if (i + j >= rows.count) {
         std::memset(row[j], 0, sizeof row[j]);
+        continue;
       }
+      // Pieces of rows far from each other, which the processor does not foresee.
+      if (constexpr int64_t ahead = 12; i + j + ahead < rows.count)
+        for (int64_t at = begin; at < end; at += 64)
+          __builtin_prefetch(rows.row(i + j + ahead) + at);
+      pack_row(matrix.format, rows.row(i + j), first, count, padded, row[j], 64);
     }
-    uint8_t* const out = right + i / kStep * kTileBytes + i % kStep / 2 * 64;
-    for (int64_t column = 0; column < count; column += kTile)
-      _mm512_store_si512(out + column / kTile * tile_bytes,
-                         pairs(_mm512_load_ps(row[0] + column), _mm512_load_ps(row[1] + column)));
+    uint8_t* out = right + i / kStep * kTileBytes + i % kStep / 2 * 64;
+    for (int64_t column = 0; column < count; column += kStep, out += 2 * tile_bytes) {
+      const __m512i even = _mm512_load_si512(row[0] + 2 * column);
+      const __m512i odd = _mm512_load_si512(row[1] + 2 * column);
+      _mm512_store_si512(out, _mm512_permutex2var_epi16(even, low, odd));
+      if (column + kTile < count)
+        _mm512_store_si512(out + tile_bytes, _mm512_permutex2var_epi16(even, high, odd));
+    }
   }
 }
 
