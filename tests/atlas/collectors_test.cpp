@@ -12,7 +12,7 @@
 namespace cajal::atlas {
 namespace {
 
-constexpr int64_t kNeurons = 40, kWindow = 8, kVocabulary = 30;
+constexpr int64_t kNeurons = 40, kWindow = 8, kVocabulary = 30, kUnit = 40;
 
 std::vector<int32_t> text(int64_t tokens) {
   Random random(9);
@@ -42,16 +42,19 @@ LayerCensus census_of(const std::vector<int32_t>& ids, const std::vector<float>&
                      .gram_limit = limit});
   std::vector<float> post(pre);
   for (auto& x : post) x = std::max(0.0f, x);
-  const auto part = [&](const std::vector<float>& all) {
-    return std::span(all).subspan(begin * kNeurons, (end - begin) * kNeurons);
-  };
-  layer.add({.post = part(post),
-             .pre = part(pre),
-             .ids = ids,
-             .first_token = begin,
-             .window = kWindow,
-             .fired = {}},
-            threads);
+  for (auto at = begin; at < end; at += kUnit) {  // a unit's doubles are added up before they count
+    const auto count = std::min(kUnit, end - at);
+    const auto part = [&](const std::vector<float>& all) {
+      return std::span(all).subspan(at * kNeurons, count * kNeurons);
+    };
+    layer.add({.post = part(post),
+               .pre = part(pre),
+               .ids = ids,
+               .first_token = at,
+               .window = kWindow,
+               .fired = {}},
+              threads);
+  }
   layer.tables.pack();
   return layer;
 }

@@ -146,7 +146,7 @@ TEST_F(AtlasStore, RefusesAnotherSchemaAndDamagedRows) {
         "UPDATE counts SET tokens = x'ff' WHERE neuron = 2",
         "UPDATE counts SET histogram = x'00'",
         "DELETE FROM counts WHERE neuron = 5",
-        "UPDATE grams SET tokens = 9 WHERE neuron = 1",
+        "UPDATE grams SET tokens = 9 WHERE neuron = 1 AND tokens = 2",
         "UPDATE grams SET grams = x'00112233'",
         "UPDATE totals SET counts = x'00'",
         "DROP TABLE grams",

@@ -7,8 +7,13 @@
 namespace cajal::atlas {
 
 Database::Database(const std::filesystem::path& path, Access access) : name(path.string()) {
-  if (access == Access::read)
-    require(std::filesystem::is_regular_file(path), "{}: no such file", name);
+  if (access == Access::read) {
+    require(std::filesystem::exists(path), "{}: no such file", name);
+    require(std::filesystem::is_regular_file(path), "{}: not a file, expected an atlas", name);
+    // SQLite itself takes a file shorter than its header for an empty database.
+    require(std::filesystem::file_size(path) >= 512, "{}: not an SQLite file, expected an atlas",
+            name);
+  }
   sqlite3* handle = nullptr;
   const int flags =
       access == Access::read ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
