@@ -32,6 +32,7 @@ struct Model {
   std::vector<Tensor> parameters;
   std::function<Tensor(const Tensor&)> at_twice;  // for curves sampled twice as densely
   std::function<double()> roughness;              // of the first layer's weight functions
+  double pace = 1;                                // of its rate: larger coefficients, larger steps
 
   int64_t weights() const {
     int64_t count = 0;
@@ -45,7 +46,8 @@ Tensor loss_of(const Tensor& scores, const Tensor& y) {
                                : torch::cross_entropy_loss(scores, y);
 }
 
-void fit(Model& model, const Set& set, const train::DescentOptions& options) {
+void fit(Model& model, const Set& set, train::DescentOptions options) {
+  options.rate *= model.pace;
   train::descend(
       model.parameters, set.x.size(0),
       [&](const Tensor& rows) {
@@ -96,7 +98,7 @@ Model functional_conv(int64_t channels, int64_t outputs, int64_t points,
   }
   return {[at](const Tensor& x) { return at(x, 1); }, all_of(first, second, head),
           [at](const Tensor& x) { return at(x, 2); },
-          [first] { return roughness(first->weights()); }};
+          [first] { return roughness(first->weights()); }, 10};
 }
 
 /// The same network with free kernels: what smoothness buys.

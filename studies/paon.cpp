@@ -40,17 +40,17 @@ Tensor best_polynomial(const Tensor& x, const Tensor& y, int64_t weights) {
 }
 
 Tensor trained(const std::vector<Tensor>& parameters, const Tensor& x, const Tensor& y,
-               int64_t steps, const std::function<Tensor(const Tensor&)>& model) {
+               int64_t steps, double rate, const std::function<Tensor(const Tensor&)>& model) {
   train::descend(parameters, 1, [&](const Tensor&) { return (model(x) - y).square().mean(); },
-                 {.batch = 1, .steps = steps, .rate = 0.05, .decay = 0.02});
+                 {.batch = 1, .steps = steps, .rate = rate, .decay = 0.01});
   return model(x).detach();
 }
 
 Tensor pade_fit(PadeForm form, int64_t m, int64_t n, const Tensor& x, const Tensor& y,
-                int64_t steps) {
+                int64_t steps, double rate = 0.05) {
   PadeLinear neuron(PadeLinearOptions{1, 1, m, n, form});
   neuron->to(torch::kDouble);
-  return trained(neuron->parameters(), x, y, steps,
+  return trained(neuron->parameters(), x, y, steps, rate,
                  [&](const Tensor& at) { return neuron->forward(at.unsqueeze(1)).squeeze(1); });
 }
 
@@ -59,13 +59,13 @@ Tensor relu_fit(int64_t hidden, const Tensor& x, const Tensor& y, int64_t steps)
   for (int i = 0; i < 3; ++i)
     p.push_back(torch::randn({hidden}, torch::kDouble).requires_grad_(true));
   p.push_back(torch::zeros({1}, torch::kDouble).requires_grad_(true));
-  return trained(p, x, y, steps, [&](const Tensor& at) {
+  return trained(p, x, y, steps, 0.05, [&](const Tensor& at) {
     return (torch::relu(at.unsqueeze(1) * p[0] + p[1]) * p[2]).sum(1) + p[3];
   });
 }
 
 void approximate(study::Lab& lab) {
-  const int64_t steps = lab.by_scale(20, 3000, 20'000);
+  const int64_t steps = lab.by_scale(20, 4000, 20'000);
   const auto x = torch::linspace(-1, 1, 401, torch::kDouble);
   auto table =
       lab.table("one neuron on [-1, 1]", {"target", "model", "weights", "max error", "RMS"});
@@ -86,8 +86,8 @@ void approximate(study::Lab& lab) {
     add(name, "ReLU network", 7, y, [&] { return relu_fit(2, x, y, steps); });
   }
   const auto y = kTargets[0].second(x);
-  const auto three =
-      add("runge", "Paon-A [0/2]", 3, y, [&] { return pade_fit(PadeForm::a, 0, 2, x, y, steps); });
+  const auto three = add("runge", "Paon-A [0/2]", 3, y,
+                         [&] { return pade_fit(PadeForm::a, 0, 2, x, y, steps, 0.3); });
   const auto polynomial =
       add("runge", "best polynomial", 3, y, [&] { return best_polynomial(x, y, 3); });
   lab.claim("Runge function: largest error of one Paon-A [0/2], three weights")
