@@ -8,11 +8,11 @@
 #include <map>
 
 #include "cajal/core/error.h"
+#include "cajal/engine/names.h"
 #include "cajal/math/assignment.h"
 #include "cajal/math/similarity.h"
 #include "cajal/models/lm/block.h"
 #include "cajal/models/lm/checkpoint.h"
-#include "cajal/engine/names.h"
 #include "cajal/models/lm/training.h"
 #include "cajal/surgery/inputs.h"
 #include "cajal/surgery/split.h"
@@ -120,9 +120,8 @@ std::string SharePlan::text() const {
   for (size_t layer = 0; layer < uses.size(); ++layer) {
     const auto owner = uses[layer];
     const bool alone = std::count(uses.begin(), uses.end(), owner) == 1;
-    out += (out.empty() ? "" : ",") + (owner < 0 ? std::string("none")
-                                       : alone   ? "own"
-                                                 : fmt::format("shared:{}", owner));
+    if (!out.empty()) out += ',';
+    out += owner < 0 ? "none" : alone ? "own" : fmt::format("shared:{}", owner);
   }
   return out;
 }
