@@ -61,9 +61,10 @@ struct GgufValue {
     f64
   };
   Kind kind = Kind::u32;
-  Kind element = Kind::u32;          // of an array
-  uint64_t count = 1;                // elements of an array
-  std::span<const std::byte> bytes;  // of the value, or of all elements
+  Kind element = Kind::u32;                      // of an array
+  uint64_t count = 1;                            // elements of an array
+  std::span<const std::byte> bytes;              // of the value, or of all elements
+  std::shared_ptr<const MappedFile> owner = {};  // where a copy must outlive the file's reader
 };
 
 /// A GGUF file of version 2 or 3, mapped and not read: settings and tensors are views of it.

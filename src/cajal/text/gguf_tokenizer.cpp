@@ -191,8 +191,12 @@ TokenizerFile tokenizer_of(const Gguf& gguf) {
 
 std::vector<std::pair<std::string, GgufSetting>> tokenizer_settings(const Gguf& gguf) {
   std::vector<std::pair<std::string, GgufSetting>> out;
-  for (const auto& [key, value] : gguf.settings())
-    if (key.starts_with("tokenizer.")) out.emplace_back(key, value);
+  for (const auto& [key, value] : gguf.settings()) {
+    if (!key.starts_with("tokenizer.")) continue;
+    auto kept = value;
+    kept.owner = gguf.file();
+    out.emplace_back(key, std::move(kept));
+  }
   return out;
 }
 

@@ -14,6 +14,8 @@
 
 namespace cajal::lm {
 
+using cajal::NormKind;
+
 struct Norm {
   torch::Tensor weight, bias;  // undefined where a family has none
 };
