@@ -157,7 +157,9 @@ class Training {
         [&](const train::Batch& b) { return loss(b[0], b[1]); });
     int64_t done = 0;
     task.evaluate = [&] {
-      if (moments.back().step != steps && ((++done & (done - 1)) == 0 || done == steps)) keep(done);
+      ++done;
+      const bool power_of_two = (done & (done - 1)) == 0;
+      if (moments.back().step != steps && (power_of_two || done == steps)) keep(done);
       return Json{{"loss", 0}};
     };
     train::Options options;

@@ -175,9 +175,16 @@ Spectrum multifractal(MassCounts counts, const MultifractalOptions& o, ThreadPoo
     out.alpha.push_back((out.tau[i + 1] - out.tau[i]) / (out.q[i + 1] - out.q[i]));
     out.f.push_back(out.q[i] * out.alpha[i] - out.tau[i]);
   }
-  const auto top = std::max_element(out.f.begin(), out.f.end()) - out.f.begin();
+  // f of 0 and of the step below it are both -tau(0): of equal ones the q nearest 0, not rounding,
+  // decides.
+  const double most = *std::max_element(out.f.begin(), out.f.end());
+  size_t top = out.f.size();
+  for (size_t i = 0; i < out.f.size(); ++i)
+    if (out.f[i] >= most - 1e-9 &&
+        (top == out.f.size() || std::abs(out.q[i]) < std::abs(out.q[top])))
+      top = i;
   const auto [low, high] = std::minmax_element(out.alpha.begin(), out.alpha.end());
-  out.alpha_0 = out.alpha[static_cast<size_t>(top)], out.width = *high - *low;
+  out.alpha_0 = out.alpha[top], out.width = *high - *low;
   return out;
 }
 

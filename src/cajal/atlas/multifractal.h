@@ -56,7 +56,8 @@ CAJAL_OPTIONS(MultifractalOptions, theta, least, min_edges, q_max, q_steps, quan
 struct Spectrum {
   std::vector<double> q, tau;     // [2 q_steps + 1]
   std::vector<double> alpha, f;   // [2 q_steps]; of q and the next
-  double alpha_0 = 0, width = 0;  // alpha at the largest f; largest minus smallest alpha
+  double alpha_0 = 0, width = 0;  // alpha at the largest f (of equal ones, of the
+                                  // q nearest 0); largest minus smallest alpha
   int64_t nodes = 0;              // that counted
   bool rises() const;             // any f > 0: no spectrum in the strict sense
   bool turns() const;             // alpha does not fall
