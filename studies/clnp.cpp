@@ -8,7 +8,7 @@ using train::Consolidation;
 using train::Judge;
 using train::PruningRecord;
 using train::StreamRecord;
-using train::Task;
+using train::StreamTask;
 
 constexpr double kMargin = 0.002;  // of accuracy
 
@@ -22,7 +22,7 @@ train::TaskNetOptions net_options(const study::Lab& lab, const study::ImageTask&
   return o;
 }
 
-Task whole(const study::ImageTask& images) {
+StreamTask whole(const study::ImageTask& images) {
   const auto of = [](const study::Pictures& p) { return train::Samples{p.rows(), p.y}; };
   return {of(images.train), of(images.valid), of(images.test)};
 }
@@ -218,7 +218,7 @@ class Permuted {
 
   study::Lab& lab_;
   study::ImageTask images_;
-  std::vector<Task> tasks_;
+  std::vector<StreamTask> tasks_;
   train::TaskNetOptions net_;
   train::TaskTraining training_;
   double ewc_ = 0, si_ = 0, l1_ = 0;

@@ -13,7 +13,7 @@ Samples samples(int64_t count, int64_t channels = 1) {
   return {x, y};
 }
 
-Task task() { return {samples(120), samples(60), samples(40)}; }
+StreamTask task() { return {samples(120), samples(60), samples(40)}; }
 
 TaskNetOptions net_options(bool convolutions) {
   TaskNetOptions o;
@@ -30,7 +30,7 @@ ClnpOptions options() {
 }
 
 struct Learned {
-  std::vector<Task> tasks;
+  std::vector<StreamTask> tasks;
   NeuralPruning learner;
   std::vector<CommitReport> reports;
   std::vector<torch::Tensor> answers;  // right after the commit
@@ -175,7 +175,7 @@ TEST(NeuralPruning, ThreeMaskedStepsEqualExplicitBlocks) {
 
 TEST(NeuralPruning, SaysSoWhenALayerHasNoFreeUnit) {
   auto o = options();
-  o.margin = 0, o.weight_l1 = 0, o.training.epochs = 1;
+  o.margin = 0, o.weight_l1 = 0;
   torch::manual_seed(1);
   auto narrow = net_options(false);
   narrow.hidden = {2, 2};
@@ -191,7 +191,7 @@ TEST(NeuralPruning, SaysSoWhenALayerHasNoFreeUnit) {
 
 TEST(NeuralPruning, WidensALayerWithoutChangingOldAnswers) {
   auto o = options();
-  o.margin = 0, o.weight_l1 = 0, o.training.epochs = 1, o.widen = 3;
+  o.margin = 0, o.weight_l1 = 0, o.widen = 3;
   torch::manual_seed(1);
   auto narrow = net_options(false);
   narrow.hidden = {2, 2};
@@ -213,7 +213,7 @@ TEST(ElasticWeights, PullBackToWhereAnEarlierTaskLeftThem) {
 }
 
 TEST(PathIntegral, OfAQuadraticLossIsTheLossItLost) {
-  const auto w = torch::tensor({1.f}).requires_grad_();
+  auto w = torch::tensor({1.f}).requires_grad_();
   PathIntegral path({w}, 0);
   for (int i = 0; i < 1000; ++i) {
     path.before_step();

@@ -135,7 +135,7 @@ std::vector<TaskNetImpl::Override> NeuralPruning::masks(
 std::vector<double> NeuralPruning::thresholds(const Activity& activity, size_t task,
                                               const Samples& valid, double floor) const {
   const size_t layers = net->layers.size();
-  std::vector<double> chosen(layers, 0.0);
+  std::vector<double> chosen(layers, -1.0);  // masks nothing, for activities are not negative
   const auto holds = [&](const std::vector<double>& tried) {
     return task_accuracy(net, task, valid, masks(activity, tried)) >= floor;
   };
@@ -222,7 +222,7 @@ CommitReport NeuralPruning::report(const Units& before, const Units& after, size
   return out;
 }
 
-CommitReport NeuralPruning::learn(const Task& task) {
+CommitReport NeuralPruning::learn(const StreamTask& task) {
   make_room();
   const auto number = net->add_head();
   TaskRules rules;

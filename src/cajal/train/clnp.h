@@ -62,7 +62,7 @@ class NeuralPruning {
   NeuralPruning(TaskNet net, const ClnpOptions& options);
 
   /// Trains, prunes, commits and freezes. Throws Error when a layer has no free unit.
-  CommitReport learn(const Task& task);
+  CommitReport learn(const StreamTask& task);
 
   /// Units that belong to the first `tasks` tasks, bool [layers][units].
   const std::vector<torch::Tensor>& active_after(size_t tasks) const { return active_.at(tasks); }

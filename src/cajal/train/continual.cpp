@@ -16,10 +16,10 @@ Samples relabelled(const Samples& all, int64_t first, int64_t count) {
 
 }  // namespace
 
-std::vector<Task> permuted_tasks(const Task& all, int64_t tasks, uint64_t seed) {
+std::vector<StreamTask> permuted_tasks(const StreamTask& all, int64_t tasks, uint64_t seed) {
   require(tasks > 0, "a stream of {} tasks", tasks);
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  std::vector<Task> out;
+  std::vector<StreamTask> out;
   for (int64_t t = 0; t < tasks; ++t) {
     const auto pixels = all.train.x[0].numel();
     const auto order = t == 0
@@ -33,9 +33,9 @@ std::vector<Task> permuted_tasks(const Task& all, int64_t tasks, uint64_t seed) 
   return out;
 }
 
-std::vector<Task> split_tasks(const Task& all, int64_t classes, int64_t per_task) {
+std::vector<StreamTask> split_tasks(const StreamTask& all, int64_t classes, int64_t per_task) {
   require(per_task > 1 && per_task <= classes, "{} classes a task of {}", per_task, classes);
-  std::vector<Task> out;
+  std::vector<StreamTask> out;
   for (int64_t first = 0; first + per_task <= classes; first += per_task)
     out.push_back({relabelled(all.train, first, per_task), relabelled(all.valid, first, per_task),
                    relabelled(all.test, first, per_task)});

@@ -12,15 +12,15 @@ struct Samples {
 };
 
 /// One task of a stream; classes are numbered from 0 in each.
-struct Task {
+struct StreamTask {
   Samples train, valid, test;
 };
 
 /// The same pictures with their pixels permuted, each task in its own way, the first not at all.
-std::vector<Task> permuted_tasks(const Task& all, int64_t tasks, uint64_t seed);
+std::vector<StreamTask> permuted_tasks(const StreamTask& all, int64_t tasks, uint64_t seed);
 
 /// Classes `per_task` at a time, in order; what does not fill a task is left out.
-std::vector<Task> split_tasks(const Task& all, int64_t classes, int64_t per_task);
+std::vector<StreamTask> split_tasks(const StreamTask& all, int64_t classes, int64_t per_task);
 
 struct TaskNetOptions {
   int64_t channels = 1, height = 28, width = 28;  // of the pictures

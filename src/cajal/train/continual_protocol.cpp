@@ -5,7 +5,7 @@
 namespace cajal::train {
 namespace {
 
-std::vector<double> judged(const TaskNet& net, const std::vector<Task>& tasks, Judge judge) {
+std::vector<double> judged(const TaskNet& net, const std::vector<StreamTask>& tasks, Judge judge) {
   std::vector<double> out;
   for (size_t s = 0; s < net->heads.size(); ++s)
     out.push_back(task_accuracy(net, s, judge == Judge::valid ? tasks[s].valid : tasks[s].test));
@@ -31,7 +31,7 @@ double StreamRecord::forgetting() const {
   return sum / static_cast<double>(seen.size() - 1);
 }
 
-StreamRecord learn_in_turn(const TaskNetOptions& options, const std::vector<Task>& tasks,
+StreamRecord learn_in_turn(const TaskNetOptions& options, const std::vector<StreamTask>& tasks,
                            const TaskTraining& training, Consolidation kind, double strength,
                            Judge judge) {
   constexpr int64_t kFisherSamples = 200;
@@ -54,7 +54,7 @@ StreamRecord learn_in_turn(const TaskNetOptions& options, const std::vector<Task
   return out;
 }
 
-StreamRecord learn_singly(const TaskNetOptions& options, const std::vector<Task>& tasks,
+StreamRecord learn_singly(const TaskNetOptions& options, const std::vector<StreamTask>& tasks,
                           const TaskTraining& training) {
   StreamRecord out;
   out.seen.emplace_back();
@@ -67,7 +67,7 @@ StreamRecord learn_singly(const TaskNetOptions& options, const std::vector<Task>
   return out;
 }
 
-StreamRecord learn_jointly(const TaskNetOptions& options, const std::vector<Task>& tasks,
+StreamRecord learn_jointly(const TaskNetOptions& options, const std::vector<StreamTask>& tasks,
                            const TaskTraining& training) {
   TaskNet net(options);
   for (size_t t = 0; t < tasks.size(); ++t) net->add_head();
@@ -99,7 +99,7 @@ double PruningRecord::mean_reused(size_t layer) const {
   return commits.size() < 2 ? 0 : sum / static_cast<double>(commits.size() - 1);
 }
 
-PruningRecord learn_by_pruning(const TaskNetOptions& options, const std::vector<Task>& tasks,
+PruningRecord learn_by_pruning(const TaskNetOptions& options, const std::vector<StreamTask>& tasks,
                                const ClnpOptions& pruning) {
   NeuralPruning learner(TaskNet(options), pruning);
   PruningRecord out;

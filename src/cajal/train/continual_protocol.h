@@ -20,16 +20,16 @@ enum class Consolidation { none, elastic, intelligence };  // fine-tuning, EWC, 
 
 /// One net learns the tasks in turn; `strength` is λ of elastic weights, c of synaptic
 /// intelligence.
-StreamRecord learn_in_turn(const TaskNetOptions& net, const std::vector<Task>& tasks,
+StreamRecord learn_in_turn(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
                            const TaskTraining& training, Consolidation kind, double strength,
                            Judge judge);
 
 /// A net for each task alone: the ceiling.
-StreamRecord learn_singly(const TaskNetOptions& net, const std::vector<Task>& tasks,
+StreamRecord learn_singly(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
                           const TaskTraining& training);
 
 /// One net, an epoch of each task in turn, again and again.
-StreamRecord learn_jointly(const TaskNetOptions& net, const std::vector<Task>& tasks,
+StreamRecord learn_jointly(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
                            const TaskTraining& training);
 
 struct PruningRecord : StreamRecord {
@@ -42,7 +42,7 @@ struct PruningRecord : StreamRecord {
   bool free_units_never_grow() const;
   double mean_reused(size_t layer) const;  // over the tasks from the second on
 };
-PruningRecord learn_by_pruning(const TaskNetOptions& net, const std::vector<Task>& tasks,
+PruningRecord learn_by_pruning(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
                                const ClnpOptions& options);
 
 }  // namespace cajal::train

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -97,6 +98,24 @@ class Multiply : public torch::autograd::Function<Multiply> {
   }
 };
 
+/// The largest score of its row for each entry, so that no exponential overflows.
+torch::Tensor row_tops(const Pattern& p, const torch::Tensor& score) {
+  const auto values = score.to(torch::kCPU, torch::kDouble).contiguous();
+  const auto begin = p.begin.to(torch::kCPU);
+  auto tops = torch::empty_like(values);
+  const auto heads = values.size(1);
+  const auto* from = values.data_ptr<double>();
+  const auto* row = begin.data_ptr<int64_t>();
+  auto* to = tops.data_ptr<double>();
+  for (int64_t i = 0; i < p.rows; ++i)
+    for (int64_t h = 0; h < heads; ++h) {
+      double top = -INFINITY;
+      for (int64_t e = row[i]; e < row[i + 1]; ++e) top = std::max(top, from[e * heads + h]);
+      for (int64_t e = row[i]; e < row[i + 1]; ++e) to[e * heads + h] = top;
+    }
+  return tops.to(score.options());
+}
+
 }  // namespace
 
 Pattern pattern(const torch::Tensor& row, const torch::Tensor& column, int64_t rows,
@@ -144,13 +163,12 @@ torch::Tensor multiply(const Pattern& p, const torch::Tensor& value, const torch
 }
 
 torch::Tensor row_softmax(const Pattern& p, const torch::Tensor& score) {
-  const auto index = p.row.unsqueeze(1).expand_as(score);
-  const auto shape = std::vector<int64_t>{p.rows, score.size(1)};
-  const auto top = torch::full(shape, -INFINITY, score.options().requires_grad(false))
-                       .scatter_reduce(0, index, score.detach(), "amax");
-  const auto power = (score - top.index_select(0, p.row)).exp();
-  const auto sum =
-      torch::zeros(shape, power.options().requires_grad(false)).index_add(0, p.row, power);
+  require(score.dim() == 2 && score.size(0) == p.entries(),
+          "row softmax: scores {} for {} entries, expected [entries, heads]",
+          shape_text(score.sizes()), p.entries());
+  const auto power = (score - row_tops(p, score.detach())).exp();
+  const auto sum = torch::zeros({p.rows, score.size(1)}, power.options().requires_grad(false))
+                       .index_add(0, p.row, power);
   return power / sum.index_select(0, p.row);
 }
 
