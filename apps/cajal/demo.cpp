@@ -209,10 +209,11 @@ std::vector<std::string> findings(const Demo& demo) {
       "With the same bytes, the split into 8 and 4 bits is {} than 5 bits for all ({:+.4f} against "
       "{:+.4f} bits a byte); the plan, which looks at every layer, gives {:+.4f}.",
       better ? "better" : "no better", loss(split), loss(five), loss(planned)));
-  out.push_back(fmt::format(
-      "The heavy hitters in 8 bits give {:+.4f}, a random quarter of the neurons {:+.4f}; on a text "
-      "this short, differences below about 0.002 mean nothing.",
-      loss(split), loss(random)));
+  out.push_back(
+      fmt::format("The heavy hitters in 8 bits give {:+.4f}, a random quarter of the neurons "
+                  "{:+.4f}; on a text "
+                  "this short, differences below about 0.002 mean nothing.",
+                  loss(split), loss(random)));
   const auto& middle = demo.census.layers[demo.census.layers.size() / 2];
   out.push_back(fmt::format(
       "In the middle layer, {:.0f} % of the activations are exactly 0, a token's own strongest "
