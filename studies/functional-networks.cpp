@@ -390,7 +390,7 @@ void measured_curves(study::Lab& lab) {
 void run(study::Lab& lab) {
   bumps(lab);
   brain_waves(lab);
-  measured_curves(lab);
+  if (lab.has("fda-curves", "measured curves: Tecator, NOx")) measured_curves(lab);
   lab.not_shown("the paper's EEG table and Phoneme", "neither data set ships");
 }
 

@@ -296,7 +296,7 @@ void super_resolution(study::Lab& lab) {
 
 void run(study::Lab& lab) {
   approximate(lab);
-  super_resolution(lab);
+  if (lab.has("photos", "super-resolution of photos")) super_resolution(lab);
   lab.not_shown("the paper's PSNR tables on Set5, Set14, BSD100, Urban100",
                 "training and test pictures do not ship");
   lab.not_shown("PadeNet above an equally large ResNet after long training",

@@ -88,7 +88,9 @@ TEST(Seq2Seq, ABeamOfOneIsGreedy) {
   auto m = model(small());
   const auto source = ids(1, 6);
   const auto words = greedy(m, source, 8)[0];
-  if (words.size() < 8) EXPECT_EQ(beam(m, source, 8, 1, 0.6), words);
+  if (words.size() < 8) {
+    EXPECT_EQ(beam(m, source, 8, 1, 0.6), words);
+  }
   EXPECT_LE(beam(m, source, 8, 5, 0.6).size(), 8u);
 }
 

@@ -23,7 +23,7 @@ GraphTask clouds(int64_t nodes = 60) {
 
 GraphLearning quick() {
   GraphLearning o;
-  o.layers = 2, o.hidden = 16, o.max_epochs = 30, o.optimizer.learning_rate = 0.01;
+  o.layers = 2, o.hidden = 16, o.max_epochs = 300, o.optimizer.learning_rate = 0.01;
   return o;
 }
 

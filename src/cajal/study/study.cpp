@@ -7,6 +7,7 @@
 #include "cajal/core/machine.h"
 #include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
+#include "cajal/data/catalogue.h"
 #include "cajal/study/catalogue.h"
 
 namespace cajal::study {
@@ -112,6 +113,16 @@ ClaimWriter Lab::claim(std::string text) {
 
 void Lab::not_shown(std::string what, std::string why) {
   not_shown_.push_back({std::move(what), std::move(why)});
+}
+
+bool Lab::has(std::string_view dataset, std::string what) {
+  try {
+    data::find_dataset(dataset);
+    return true;
+  } catch (const Error& absent) {
+    not_shown(std::move(what), absent.what());
+    return false;
+  }
 }
 
 void Lab::note(std::string text) { notes_.push_back(std::move(text)); }

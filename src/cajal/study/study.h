@@ -90,6 +90,9 @@ class Lab {
 
   /// What the paper shows and this study cannot, and why.
   void not_shown(std::string what, std::string why);
+  /// Whether the dataset of that name is on this machine; if not, a line says that `what` is not
+  /// shown and how to get it.
+  bool has(std::string_view dataset, std::string what);
   void note(std::string text);
   void plot(plot::Chart chart);
 
