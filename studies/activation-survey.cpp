@@ -244,7 +244,7 @@ void benchmark(study::Lab& lab) {
 void run(study::Lab& lab) {
   properties(lab);
   speed(lab);
-  benchmark(lab);
+  if (lab.has("fashion-mnist", "the benchmark of small networks")) benchmark(lab);
   lab.not_shown("CIFAR-10/100, Multi30k and LibriSpeech tables", "none of these data ships");
   lab.note(
       "the official PDELU computes ReLU (an in-place bug), its VGG files give channel counts as "

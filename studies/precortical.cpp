@@ -329,7 +329,7 @@ void on_pictures(study::Lab& lab) {
 void run(study::Lab& lab) {
   const std::string what = "accuracy under changes of light";
   if (lab.has("mnist", what) && lab.has("fashion-mnist", what)) on_pictures(lab);
-  exactness(lab);
+  if (lab.has("photos", "V1 orientations of a photo")) exactness(lab);
   lab.not_shown("SVHN", "its terms forbid shipping it; generated street digits stand in");
 }
 
