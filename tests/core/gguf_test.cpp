@@ -63,18 +63,21 @@ TEST(Gguf, ReadsSettingsOfEveryKind) {
 }
 
 TEST(Gguf, ASettingOfAnotherKindIsNamed) {
-  const auto gguf = parse(Bytes().head(0, 1).integer("a", 7));
+  const auto bytes = Bytes().head(0, 1).integer("a", 7);
+  const auto gguf = parse(bytes);
   EXPECT_EQ(error_of([&] { gguf.text("a"); }), "x.gguf: a is u32, expected a string");
 }
 
 TEST(Gguf, ANumberThatIsNotFiniteIsRefused) {
-  const auto gguf =
-      parse(Bytes().head(0, 1).name("a").put(6u).put(std::numeric_limits<float>::quiet_NaN()));
+  const auto bytes =
+      Bytes().head(0, 1).name("a").put(6u).put(std::numeric_limits<float>::quiet_NaN());
+  const auto gguf = parse(bytes);
   EXPECT_EQ(error_of([&] { gguf.number("a"); }), "x.gguf: a is nan, expected a finite number");
 }
 
 TEST(Gguf, TensorsHaveTheirLongestRunOfValuesLast) {
-  const auto gguf = parse(Bytes().head(1, 0).tensor("w", {64, 3}, 8, 0).data(3 * 68));
+  const auto bytes = Bytes().head(1, 0).tensor("w", {64, 3}, 8, 0).data(3 * 68);
+  const auto gguf = parse(bytes);
   ASSERT_NE(gguf.find_tensor("w"), nullptr);
   EXPECT_EQ(gguf.find_tensor("w")->shape, (std::vector<int64_t>{3, 64}));
   EXPECT_EQ(gguf.find_tensor("w")->bytes.size(), 204u);
