@@ -29,7 +29,6 @@ class Zipf {
   std::vector<double> ends_;
 };
 
-
 class Language {
  public:
   explicit Language(uint64_t seed) : random_(seed, 7) {

@@ -79,7 +79,8 @@ PackedMatrix::PackedMatrix(Format format, int64_t rows, int64_t width, Grouping 
   memory_ = WeightMemory(bytes);
 }
 
-/// Calls visit(offset in the stored block, offset in memory, bytes, word) for each piece of a block.
+/// Calls visit(offset in the stored block, offset in memory, bytes, word) for each piece of a
+/// block.
 template <class Visit>
 void PackedMatrix::for_words(int64_t row, int64_t column_tile, const Visit& visit) const {
   const auto shape = block_shape(format_);
