@@ -20,4 +20,18 @@ inline Registry<Bench>& benches() {
   return registry;
 }
 
+/// What benches of single blocks have in common.
+struct ColdArguments {
+  int64_t cold_mib = 1024;
+  int threads = 0, rounds = 100;
+  bool json = false;
+};
+inline void add_cold_options(CLI::App& app, ColdArguments& a) {
+  app.add_option("--cold-mib", a.cold_mib, "weights that are rotated, in MiB")
+      ->capture_default_str();
+  app.add_option("--threads", a.threads, "0: one for each processor")->capture_default_str();
+  app.add_option("--rounds", a.rounds, "timed rounds")->capture_default_str();
+  app.add_flag("--json", a.json, "one JSON object on stdout");
+}
+
 }  // namespace cajal

@@ -12,11 +12,9 @@
 namespace cajal {
 namespace {
 
-struct FffArguments {
-  int64_t depth = 11, leaf = 32, width = 768, batch = 64, cold_mib = 1024;
+struct FffArguments : ColdArguments {
+  int64_t depth = 11, leaf = 32, width = 768, batch = 64;
   std::string format = "f32";
-  int threads = 0, rounds = 100;
-  bool json = false;
 };
 
 /// Trees with the same weights, together more than the caches hold.
@@ -175,11 +173,7 @@ void setup(CLI::App& app) {
   app.add_option("--width", a->width, "features in and out")->capture_default_str();
   app.add_option("--batch", a->batch, "tokens of the batched form")->capture_default_str();
   app.add_option("--format", a->format, "how the tree's weights are stored")->capture_default_str();
-  app.add_option("--cold-mib", a->cold_mib, "weights that are rotated, in MiB")
-      ->capture_default_str();
-  app.add_option("--threads", a->threads, "0: one for each processor")->capture_default_str();
-  app.add_option("--rounds", a->rounds, "timed rounds")->capture_default_str();
-  app.add_flag("--json", a->json, "one JSON object on stdout");
+  add_cold_options(app, *a);
   app.callback([a] { run(*a); });
 }
 

@@ -12,11 +12,9 @@
 namespace cajal {
 namespace {
 
-struct PrefillArguments {
-  int64_t width = 2048, neurons = 8192, rows = 512, cold_mib = 512;
+struct PrefillArguments : ColdArguments {
+  int64_t width = 2048, neurons = 8192, rows = 512;
   std::vector<std::string> formats = {"bf16", "q8_0", "q4_0", "q4_K", "q6_K"};
-  int threads = 0, rounds = 7;
-  bool json = false;
 };
 
 /// Gated feed-forward blocks in a format, together more than the caches hold; every second one has
@@ -144,11 +142,8 @@ void setup(CLI::App& app) {
   app.add_option("--neurons", a->neurons, "hidden neurons")->capture_default_str();
   app.add_option("--rows", a->rows, "tokens at once")->capture_default_str();
   app.add_option("--format", a->formats, "formats of the weights")->capture_default_str();
-  app.add_option("--cold-mib", a->cold_mib, "weights that are rotated, in MiB")
-      ->capture_default_str();
-  app.add_option("--threads", a->threads, "0: one for each processor")->capture_default_str();
-  app.add_option("--rounds", a->rounds, "timed rounds")->capture_default_str();
-  app.add_flag("--json", a->json, "one JSON object on stdout");
+  a->cold_mib = 512, a->rounds = 7;
+  add_cold_options(app, *a);
   app.callback([a] { run(*a); });
 }
 
