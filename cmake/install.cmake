@@ -7,7 +7,7 @@ install(DIRECTORY src/cajal DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHI
 install(FILES ${PROJECT_BINARY_DIR}/generated/cajal/core/version.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/cajal/core)
 if(CAJAL_TORCH)
-  install(TARGETS cajal_command)
+  install(TARGETS cajal_command cajal_layer)
 endif()
 install(DIRECTORY models DESTINATION ${CMAKE_INSTALL_DATADIR}/cajal)
 configure_package_config_file(cmake/cajalConfig.cmake.in cajalConfig.cmake INSTALL_DESTINATION ${package})

@@ -267,7 +267,7 @@ class Analysis {
       for (const auto* n : members)
         atlas::ablate(hooks,
                       {fmt::format("blocks.{}.mlp.hook_post", n->layer), {}, {}, {n->neuron}},
-                      atlas::Ablation::zero);
+                      atlas::Ablate::zero);
       related_drop += 1 - accuracy_of(tensor(related), &hooks),
           unrelated_drop += 1 - accuracy_of(tensor(unrelated), &hooks), ++count;
     }

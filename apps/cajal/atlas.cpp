@@ -4,7 +4,7 @@
 #include "atlas_report.h"
 #include "cajal/atlas/store.h"
 #include "cajal/core/files.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

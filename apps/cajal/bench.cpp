@@ -1,6 +1,6 @@
 #include "bench.h"
 
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

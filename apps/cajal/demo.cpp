@@ -13,7 +13,7 @@
 #include "cajal/surgery/split.h"
 #include "cajal/surgery/write.h"
 #include "split_report.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

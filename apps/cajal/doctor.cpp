@@ -7,7 +7,7 @@
 #include "cajal/core/torch.h"
 #include "cajal/kernels/limits.h"
 #include "cold_timing.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -3,7 +3,7 @@
 #include "cajal/core/timing.h"
 #include "cajal/models/lm/generate.h"
 #include "language_model.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -4,7 +4,7 @@
 #include "cajal/core/torch_tensors.h"
 #include "cajal/engine/network.h"
 #include "language_model.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -7,7 +7,7 @@
 #include "cajal/surgery/write.h"
 #include "language_model.h"
 #include "split_report.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -6,7 +6,7 @@
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/models/lm/generate.h"
 #include "cajal/surgery/write.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

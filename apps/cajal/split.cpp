@@ -11,7 +11,7 @@
 #include "cajal/surgery/errors.h"
 #include "cajal/surgery/write.h"
 #include "split_report.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

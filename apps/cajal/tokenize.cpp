@@ -11,7 +11,7 @@
 #include "cajal/data/text.h"
 #include "cajal/text/bpe_trainer.h"
 #include "cajal/text/tokenizer.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

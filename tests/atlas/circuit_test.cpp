@@ -42,12 +42,12 @@ TEST(Circuit, FaithfulnessEqualsANaiveLoopOverNeurons) {
     return sum;
   };
   const double some = normalised([&](lm::Hooks& hooks) {
-    for (const int64_t n : {1, 5, 9}) ablate(hooks, {"post1", {}, {}, {n}}, Ablation::mean, c.mean);
-    ablate(hooks, {"z0", {}, {2}}, Ablation::mean, c.mean);
+    for (const int64_t n : {1, 5, 9}) ablate(hooks, {"post1", {}, {}, {n}}, Ablate::mean, c.mean);
+    ablate(hooks, {"z0", {}, {2}}, Ablate::mean, c.mean);
   });
   const double none = normalised([&](lm::Hooks& hooks) {
-    ablate(hooks, {"blocks.*.mlp.hook_post"}, Ablation::mean, c.mean);
-    ablate(hooks, {"blocks.*.attn.hook_z"}, Ablation::mean, c.mean);
+    ablate(hooks, {"blocks.*.mlp.hook_post"}, Ablate::mean, c.mean);
+    ablate(hooks, {"blocks.*.attn.hook_z"}, Ablate::mean, c.mean);
   });
   const double whole = normalised([](lm::Hooks&) {});
   EXPECT_NEAR(faithfulness(c.model, c.ids, c.answers, circuit, c.mean),

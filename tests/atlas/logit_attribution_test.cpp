@@ -40,7 +40,7 @@ TEST(LogitAttribution, OfTheLastNeuronsIsAblationWithTheFinalNormFrozen) {
   const auto ids = some_ids(1, 6), targets = ids.roll(1, 1);
   const auto out = direct_logit_attribution(model, ids, targets, LogitParts::neurons);
   lm::Hooks change;
-  ablate(change, {"post1", {}, {}, {13}}, Ablation::zero);
+  ablate(change, {"post1", {}, {}, {13}}, Ablate::zero);
   const auto split = frozen_norm_split(model, ids, change, [&](const torch::Tensor& logits) {
     return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1);
   });

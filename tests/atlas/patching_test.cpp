@@ -96,7 +96,7 @@ TEST(Ablation, ZeroMeanAndResampleSetWhatTheySay) {
   const auto ids = some_ids(3, 6);
   const auto reference = record(model, other_ids(5, 6), {"post0"}).values;
   const auto& values = reference.at("blocks.0.mlp.hook_post");
-  const auto after = [&](Ablation how) {
+  const auto after = [&](Ablate how) {
     lm::Hooks hooks;
     ablate(hooks, {"post0", {}, {}, {4}}, how, reference, 9);
     return record(model, ids, {"post0"}, {.hooks = &hooks})
@@ -104,9 +104,9 @@ TEST(Ablation, ZeroMeanAndResampleSetWhatTheySay) {
         ->second.select(-1, 4)
         .clone();
   };
-  EXPECT_EQ(after(Ablation::zero).abs().max().item<float>(), 0);
-  EXPECT_LT(difference(after(Ablation::mean), values.select(-1, 4).mean(0).expand({3, 6})), 1e-7);
-  const auto resampled = after(Ablation::resample);
+  EXPECT_EQ(after(Ablate::zero).abs().max().item<float>(), 0);
+  EXPECT_LT(difference(after(Ablate::mean), values.select(-1, 4).mean(0).expand({3, 6})), 1e-7);
+  const auto resampled = after(Ablate::resample);
   for (int64_t row = 0; row < 3; ++row)
     EXPECT_TRUE((values.select(-1, 4) - resampled[row]).abs().sum(1).min().item<float>() == 0);
 }
@@ -117,7 +117,7 @@ TEST(Ablation, MeansOverPositionsServeTextsOfAnyLength) {
   const auto reference = means(record(model, other_ids(4, 9), {"post0", "pattern0"}).values, true);
   EXPECT_EQ(reference.size(), 1u);  // a pattern has no mean over positions
   lm::Hooks hooks;
-  ablate(hooks, {"post0"}, Ablation::mean, reference);
+  ablate(hooks, {"post0"}, Ablate::mean, reference);
   const auto post =
       record(model, some_ids(1, 3), {"post0"}, {.hooks = &hooks}).values.begin()->second;
   EXPECT_TRUE(post.select(1, 0).equal(post.select(1, 2)));
@@ -129,7 +129,7 @@ TEST(NormSplit, AddsUpAndHasNoNormPartForAConstantScale) {
   const auto ids = some_ids(2, 6);
   const auto metric = logit_of(torch::tensor({3, 4}, torch::kLong));
   lm::Hooks change;
-  ablate(change, {"post1", {}, {}, {1, 2, 3}}, Ablation::zero);
+  ablate(change, {"post1", {}, {}, {1, 2, 3}}, Ablate::zero);
   Json pre = tiny_opt();
   pre["do_layer_norm_before"] = true;
   auto pre_model = tiny_model(pre);

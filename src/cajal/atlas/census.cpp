@@ -7,16 +7,10 @@
 #include <queue>
 
 #include "cajal/core/error.h"
+#include "cajal/core/random.h"
 
 namespace cajal::atlas {
 namespace {
-
-uint64_t mix(uint64_t x) {  // SplitMix64
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
 
 bool stronger(const Peak& a, const Peak& b) {
   if (b.token < 0 || a.token < 0) return a.token >= 0;
@@ -319,7 +313,8 @@ Census merge(Census a, const Census& b, const std::string& name_a, const std::st
 std::vector<int64_t> sample_tokens(int64_t tokens, int64_t count, uint64_t seed) {
   std::priority_queue<std::pair<uint64_t, int64_t>> smallest;  // the largest of them on top
   for (int64_t t = 0; t < tokens && count > 0; ++t) {
-    const std::pair<uint64_t, int64_t> candidate{mix(mix(seed) ^ static_cast<uint64_t>(t)), t};
+    const std::pair<uint64_t, int64_t> candidate{
+        split_mix(split_mix(seed) ^ static_cast<uint64_t>(t)), t};
     if (static_cast<int64_t>(smallest.size()) < count) {
       smallest.push(candidate);
     } else if (candidate < smallest.top()) {
@@ -334,11 +329,11 @@ std::vector<int64_t> sample_tokens(int64_t tokens, int64_t count, uint64_t seed)
 }
 
 uint64_t hash_bytes(std::span<const std::byte> bytes, uint64_t seed) {
-  uint64_t hash = mix(seed ^ bytes.size());
+  uint64_t hash = split_mix(seed ^ bytes.size());
   for (size_t at = 0; at < bytes.size(); at += 8) {
     uint64_t word = 0;
     std::memcpy(&word, bytes.data() + at, std::min<size_t>(8, bytes.size() - at));
-    hash = mix(hash ^ word);
+    hash = split_mix(hash ^ word);
   }
   return hash;
 }

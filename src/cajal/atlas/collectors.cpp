@@ -5,18 +5,12 @@
 #include <cmath>
 
 #include "cajal/core/error.h"
+#include "cajal/core/random.h"
 
 namespace cajal::atlas {
 namespace {
 
 constexpr double kUnit = 16;  // moments are of x / 16
-
-uint64_t mix(uint64_t x) {  // SplitMix64
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
 
 void put_varint(std::string& out, uint64_t value) {
   for (; value >= 128; value >>= 7) out += static_cast<char>(value | 128);
@@ -275,7 +269,7 @@ void LayerTables::merge(const LayerTables& other) {
 uint64_t gram_hash(std::span<const int32_t> ids, int64_t last, int order) {
   uint64_t hash = static_cast<uint64_t>(order);
   for (int64_t t = last - order + 1; t <= last; ++t)
-    hash = mix(hash ^ static_cast<uint64_t>(static_cast<uint32_t>(ids[t])));
+    hash = split_mix(hash ^ static_cast<uint64_t>(static_cast<uint32_t>(ids[t])));
   return hash;
 }
 

@@ -30,11 +30,11 @@ double quantile_scale(std::vector<double> all, const MultifractalOptions& o) {
 }
 
 // Whole radii of the counted edges of one node -> how many edges have each.
-using Histogram = std::vector<std::pair<int64_t, int64_t>>;
+using Counts = std::vector<std::pair<int64_t, int64_t>>;
 
-Histogram histogram(std::vector<int64_t>& rounded) {
+Counts histogram(std::vector<int64_t>& rounded) {
   std::sort(rounded.begin(), rounded.end());
-  Histogram out;
+  Counts out;
   for (const int64_t r : rounded) {
     if (out.empty() || out.back().first != r) out.emplace_back(r, 0);
     ++out.back().second;
@@ -42,7 +42,7 @@ Histogram histogram(std::vector<int64_t>& rounded) {
   return out;
 }
 
-MassCounts masses(const std::vector<Histogram>& nodes) {
+MassCounts masses(const std::vector<Counts>& nodes) {
   std::set<int64_t> all;
   for (const auto& node : nodes)
     for (const auto& [radius, count] : node) all.insert(radius);
@@ -83,7 +83,7 @@ MassCounts count_mass(const Distances& distances, const MultifractalOptions& o) 
   if (o.quantile > 0)
     for (const auto& node : distances) all.insert(all.end(), node.begin(), node.end());
   const double scale = quantile_scale(std::move(all), o);
-  std::vector<Histogram> nodes;
+  std::vector<Counts> nodes;
   std::vector<int64_t> rounded;
   for (const auto& node : distances) {
     rounded.clear();
@@ -100,13 +100,13 @@ MassCounts count_mass(const std::vector<EdgeLayer>& layers, const MultifractalOp
   require(o.quantile == 0, "multifractal: the whole graph is not scaled by a quantile");
   require(o.theta < 1e6, "multifractal: theta {} is too wide for counting the whole graph",
           o.theta);
-  std::vector<Histogram> nodes;
+  std::vector<Counts> nodes;
   const auto bins = static_cast<size_t>(std::llrint(o.theta)) + 1;
   for (const auto& layer : layers) {
     const auto weight = layer.weight.to(torch::kFloat).contiguous();
     const auto* data = weight.data_ptr<float>();
     const int64_t targets = weight.size(1);
-    std::vector<Histogram> rows(static_cast<size_t>(weight.size(0)));
+    std::vector<Counts> rows(static_cast<size_t>(weight.size(0)));
     threads.parallel_for(weight.size(0), 1, [&](int64_t begin, int64_t end) {
       std::vector<int64_t> bin(bins);
       for (int64_t row = begin; row < end; ++row) {

@@ -107,16 +107,16 @@ Recording means(const Recording& reference, bool over_positions) {
   return out;
 }
 
-int ablate(lm::Hooks& hooks, const Site& site, Ablation how, const Recording& reference,
+int ablate(lm::Hooks& hooks, const Site& site, Ablate how, const Recording& reference,
            uint64_t seed) {
   return hooks.add(site.hook, [site, how, reference, seed](std::string_view name,
                                                            const torch::Tensor& value) {
     const auto mask = site_mask(site, name, value.sizes()).to(value.device());
-    if (how == Ablation::zero) return value.masked_fill(mask, 0);
+    if (how == Ablate::zero) return value.masked_fill(mask, 0);
     const auto found = reference.find(name);
     require(found != reference.end(), "ablate: the reference holds no '{}'", name);
     auto other = found->second.to(value.options());
-    if (how == Ablation::mean) {
+    if (how == Ablate::mean) {
       if (other.size(0) > 1) other = other.mean(0, /*keepdim=*/true);
     } else {
       Random random(seed);

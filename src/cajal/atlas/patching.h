@@ -55,7 +55,7 @@ int patch(lm::Hooks& hooks, const Site& site, Recording source);
 /// [batch, 1, neurons] with another neuron in each row.
 int patch(lm::Hooks& hooks, const std::string& hook, torch::Tensor mask, torch::Tensor value);
 
-enum class Ablation {
+enum class Ablate {
   zero,
   mean,     // of the reference, over its batch
   resample  // the value of another example of the reference, drawn for every row
@@ -67,7 +67,7 @@ Recording means(const Recording& reference, bool over_positions = false);
 
 /// Ablation of a site. `reference` (for mean and resample) holds values of the same points over
 /// reference examples, as `record` gives them; `seed` draws the examples of resample.
-int ablate(lm::Hooks& hooks, const Site& site, Ablation how, const Recording& reference = {},
+int ablate(lm::Hooks& hooks, const Site& site, Ablate how, const Recording& reference = {},
            uint64_t seed = 0);
 
 /// What a change does when norms keep the scale that they had without it, and what it does through
@@ -85,5 +85,5 @@ NormSplit frozen_norm_split(lm::Transformer& model, const torch::Tensor& input,
 
 }  // namespace cajal::atlas
 
-CAJAL_ENUM(cajal::atlas::Ablation, {cajal::atlas::Ablation::zero, "zero"},
-           {cajal::atlas::Ablation::mean, "mean"}, {cajal::atlas::Ablation::resample, "resample"})
+CAJAL_ENUM(cajal::atlas::Ablate, {cajal::atlas::Ablate::zero, "zero"},
+           {cajal::atlas::Ablate::mean, "mean"}, {cajal::atlas::Ablate::resample, "resample"})

@@ -4,21 +4,19 @@
 #include <cmath>
 
 namespace cajal {
-namespace {
-
-uint64_t split_mix(uint64_t& state) {
-  uint64_t z = (state += 0x9e3779b97f4a7c15);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
+uint64_t split_mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
 }
 
-}  // namespace
-
 Random::Random(uint64_t seed, uint64_t stream) {
-  uint64_t mixed_stream = stream;
-  uint64_t state = seed ^ split_mix(mixed_stream);
-  for (auto& word : state_) word = split_mix(state);
+  uint64_t state = seed ^ split_mix(stream);
+  for (auto& word : state_) {
+    word = split_mix(state);
+    state += 0x9e3779b97f4a7c15;
+  }
 }
 
 uint64_t Random::next() {

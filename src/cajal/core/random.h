@@ -3,6 +3,9 @@
 
 namespace cajal {
 
+/// Hash of a number whose bits all depend on all of its bits (SplitMix64).
+uint64_t split_mix(uint64_t x);
+
 /// Small random generator (xoshiro256**): the same seed gives the same numbers on every machine and
 /// standard library. `stream` makes independent sequences of one seed.
 class Random {

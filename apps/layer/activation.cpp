@@ -1,7 +1,7 @@
 #include "cajal/core/json.h"
 #include "cajal/neurons/elementwise.h"
 #include "cajal/neurons/probe.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "cajal/core/machine.h"
 #include "cajal/core/timing.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {
