@@ -27,6 +27,7 @@ double accuracy(const GraphOutcome& out, const train::GraphTask& task, const tor
 struct Reached {
   std::vector<double> accuracy, train, predict, saved, passes, epochs;
   std::vector<std::vector<double>> layers;  // [layer][fold]
+  int64_t crossings = 0;
 };
 
 Reached over_folds(study::Lab& lab, const study::NamedGraph& graph, GraphRule rule,
@@ -41,6 +42,7 @@ Reached over_folds(study::Lab& lab, const study::NamedGraph& graph, GraphRule ru
     r.saved.push_back(static_cast<double>(out.saved_bytes) / 1e6);
     r.passes.push_back(static_cast<double>(out.passes));
     r.epochs.push_back(static_cast<double>(out.epochs));
+    r.crossings += out.crossings;
     r.layers.resize(out.by_layer.size());
     for (size_t l = 0; l < out.by_layer.size(); ++l) {
       GraphOutcome one;
@@ -120,24 +122,6 @@ void memory(study::Lab& lab) {
       .at_least(5);
 }
 
-void isolation(study::Lab& lab) {
-  data::BlockModelOptions model;
-  model.nodes = 64, model.classes = 4, model.inside = 4, model.features = 8;
-  const auto task = study::block_model_task(model, 1);
-  const auto known = torch::arange(32);
-  const auto y = task.labels.index_select(0, known);
-  const auto graph =
-      train::with_class_nodes(task, known, y, train::VirtualEdges::both, torch::randn({4, 8}));
-  const auto wiring = graph::wire(graph::Convolution::gcn, graph.edges, graph.features.rows());
-  const graph::AnyConvolution below(graph::Convolution::gcn, 8, 8),
-      own(graph::Convolution::gcn, 8, 8);
-  const auto h = below(graph.features.directions(), wiring);  // with its graph
-  const auto loss = train::class_node_loss(own, graph::Features(h), wiring, known, y, graph.ids, 1);
-  lab.claim("no gradient crosses layers: the loss reaches none of the weights below")
-      .paper("")
-      .holds(train::isolated(loss, below.parameters()) && !train::isolated(loss, own.parameters()));
-}
-
 void links(study::Lab& lab) {
   const auto graph = study::find_graph(lab, "cora");
   auto o = learning(lab);
@@ -182,7 +166,7 @@ void run(study::Lab& lab) {
       .in_percent()
       .at_least(-0.015);
   lab.claim("SF-GCN on Cora")
-      .paper("")
+      .paper("no figure; backpropagation is known at 86 to 88 %")
       .measured(study::Figure(sf.accuracy))
       .in_percent()
       .at_least(0.84);
@@ -196,19 +180,24 @@ void run(study::Lab& lab) {
       .measured(mean(la.train) / mean(sf.train))
       .at_least(3);
   lab.claim("seconds to predict, FF-LA over SF")
-      .paper("")
+      .paper("1 pass, not one a class")
       .measured(mean(la.predict) / mean(sf.predict))
       .at_least(4);
   if (!lab.smoke()) {
     const auto citeseer = citation(lab, "citeseer", {backprop, single_forward, perceptron});
     lab.claim("SF-GCN on CiteSeer over backpropagation")
-        .paper("")
+        .paper("close or above")
         .measured(mean(citeseer.at(single_forward).accuracy) - mean(citeseer.at(backprop).accuracy))
         .in_percent()
         .at_least(-0.02);
     convolutions(lab);
   }
-  isolation(lab);
+  int64_t crossings = 0;
+  for (const auto& [rule, reached] : cora) crossings += reached.crossings;
+  lab.claim("no gradient crosses layers: weights of other layers in any loss's graph, all steps")
+      .paper("none")
+      .measured(static_cast<double>(crossings))
+      .at_most(0);
   memory(lab);
   links(lab);
   lab.note("Cora and CiteSeer are Planetoid's files, not the CitationFull ones of the paper.");

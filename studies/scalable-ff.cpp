@@ -1,6 +1,7 @@
 #include "cajal/core/timing.h"
 #include "cajal/study/images.h"
 #include "cajal/study/study.h"
+#include "cajal/train/forward_forward.h"
 #include "cajal/train/local_blocks.h"
 #include "cajal/train/saved_bytes.h"
 
@@ -15,18 +16,25 @@ struct Method {
   BlockRule rule;
   Partition partition;
 };
-constexpr Method kMethods[] = {{"bp", BlockRule::backprop, Partition::blocks},
-                               {"bp-deepsup", BlockRule::deep_supervision, Partition::blocks},
-                               {"sff-block", BlockRule::sff, Partition::blocks},
-                               {"sff-layer", BlockRule::sff, Partition::layers},
-                               {"greedy", BlockRule::greedy, Partition::blocks}};
+const std::vector<Method> kMethods = {
+    {"bp", BlockRule::backprop, Partition::blocks},
+    {"bp-deepsup", BlockRule::deep_supervision, Partition::blocks},
+    {"sff-block", BlockRule::sff, Partition::blocks},
+    {"sff-layer", BlockRule::sff, Partition::layers},
+    {"greedy", BlockRule::greedy, Partition::blocks}};
+const std::vector<Method> kTwo = {kMethods[0], kMethods[2]};
 
-BlockLearner learner(const Method& m, const study::ImageTask& task, double width, int64_t epochs,
-                     vision::Net net = vision::Net::resnet18) {
+struct Setting {
+  vision::Net net = vision::Net::resnet18;
+  double width = 1;
+  int64_t epochs = 6;
+};
+
+BlockLearner learner(const Method& m, const study::ImageTask& task, const Setting& at) {
   vision::BlockNetOptions o;
-  o.net = net, o.channels = task.train.x.size(1), o.width = width, o.partition = m.partition;
+  o.net = at.net, o.channels = task.train.x.size(1), o.width = at.width, o.partition = m.partition;
   train::BlockLearning learning;
-  learning.rule = m.rule, learning.epochs = epochs;
+  learning.rule = m.rule, learning.epochs = at.epochs;
   return BlockLearner(vision::block_net(o), task.classes, learning);
 }
 
@@ -59,56 +67,81 @@ std::vector<double> prefixes(BlockLearner& learner, const study::Pictures& at) {
 }
 
 struct Row {
-  study::Figure averaged, last, seconds, predict;
-  std::vector<double> after_block;  // mean over the seeds
+  study::Figure averaged, last, early, blocks, seconds, predict;
+  std::vector<study::Figure> after_block;
   Memory memory;
+  double head_share = 0;
 };
 
-std::map<std::string, Row> on(study::Lab& lab, const std::string& name, int64_t limit, double width,
-                              int64_t epochs) {
-  auto task = study::find_images(lab, name, 3);
-  task = task.standardised(task.train.x.mean().item<double>(), task.train.x.std().item<double>());
-  task.train = task.train.first(limit);
-  auto table =
-      lab.table(fmt::format("ResNet18 x {}, {}", width, task.name),
-                {"method", "accuracy, heads averaged", "last head", "s an epoch", "ms a picture",
-                 "peak saved MB", "allocator's peak MB", "head weights, %"});
+Row measure(study::Lab& lab, const Method& m, const study::ImageTask& task, const Setting& at) {
+  Row row;
+  const auto f = lab.over_seeds([&](uint64_t) {
+    auto net = learner(m, task, at);
+    const Stopwatch training;
+    net.train(task.train.x, task.train.y);
+    const double seconds = training.seconds() / static_cast<double>(at.epochs);
+    const auto exit = net.best_prefix(task.valid.x, task.valid.y);
+    const Stopwatch predicting;
+    const auto by_prefix = prefixes(net, task.test);
+    std::vector<double> out{
+        by_prefix.back(),
+        study::accuracy(net.predict(task.test.x, train::BlockVote::last), task.test.y),
+        by_prefix[std::min(exit, by_prefix.size()) - 1],
+        static_cast<double>(exit),
+        seconds,
+        1000 * predicting.seconds() / static_cast<double>(task.test.size())};
+    out.insert(out.end(), by_prefix.begin(), by_prefix.end());
+    double all = 0;
+    for (const auto& p : vision::parameters(net.blocks())) all += static_cast<double>(p.numel());
+    row.head_share = static_cast<double>(net.head_weights()) / all;
+    return out;
+  });
+  row.averaged = f[0], row.last = f[1], row.early = f[2], row.blocks = f[3], row.seconds = f[4];
+  row.predict = f[5], row.after_block.assign(f.begin() + 6, f.end());
+  const auto batch = task.train.first(128);
+  row.memory = memory_of(learner(m, task, at), batch.x, batch.y);
+  return row;
+}
+
+/// Forward-forward with the label written into the picture, on dense layers: what SFF improves on.
+study::Figure overlaid(study::Lab& lab, const study::ImageTask& task) {
+  return lab.over_seeds([&](uint64_t) {
+    train::ForwardForwardNetOptions o;
+    o.inputs = task.train.rows().size(1), o.classes = task.classes;
+    o.overlay_value = task.train.x.max().item<double>();
+    train::ForwardForwardNet net(o);
+    train::train_forward_forward(net, task.train.rows(), task.train.y,
+                                 {.epochs = lab.by_scale(1, 25, 200), .optimizer = {}});
+    return study::accuracy(train::predict_labels(net, task.test.rows()), task.test.y);
+  });
+}
+
+study::ImageTask standardised(const study::ImageTask& task) {
+  return task.standardised(task.train.x.mean().item<double>(), task.train.x.std().item<double>());
+}
+
+std::map<std::string, Row> on(study::Lab& lab, const study::ImageTask& task,
+                              const std::vector<Method>& methods, const Setting& at,
+                              bool with_dense = false) {
+  auto table = lab.table(
+      fmt::format("{} x {}, {}, {} epochs", to_name(at.net), at.width, task.name, at.epochs),
+      {"method", "accuracy, heads averaged", "last head", "early exit", "blocks of the exit",
+       "s an epoch", "ms a picture", "peak saved MB", "allocator's peak MB", "head weights, %"});
   auto blocks =
-      lab.table("accuracy after each block, " + task.name, {"method", "after 1, 2, ... heads"});
+      lab.table(fmt::format("accuracy after each block, {}, {}", to_name(at.net), task.name),
+                {"method", "after 1, 2, ... heads"});
   std::map<std::string, Row> out;
-  for (const auto& m : kMethods) {
-    auto& row = out[m.name];
-    std::vector<double> averaged, last, seconds, predict;
-    double share = 0;
-    lab.over_seeds([&](uint64_t) {
-      auto net = learner(m, task, width, epochs);
-      const Stopwatch training;
-      net.train(task.train.x, task.train.y);
-      seconds.push_back(training.seconds() / static_cast<double>(epochs));
-      const Stopwatch predicting;
-      const auto by_prefix = prefixes(net, task.test);
-      predict.push_back(1000 * predicting.seconds() / static_cast<double>(task.test.size()));
-      averaged.push_back(by_prefix.back());
-      last.push_back(
-          study::accuracy(net.predict(task.test.x, train::BlockVote::last), task.test.y));
-      row.after_block.resize(by_prefix.size());
-      for (size_t i = 0; i < by_prefix.size(); ++i)
-        row.after_block[i] += by_prefix[i] / static_cast<double>(lab.seeds().size());
-      double all = 0;
-      for (const auto& p : vision::parameters(net.blocks())) all += static_cast<double>(p.numel());
-      share = static_cast<double>(net.head_weights()) / all;
-      return 0.0;
-    });
-    const auto batch = task.train.first(128);
-    row.memory = memory_of(learner(m, task, width, epochs), batch.x, batch.y);
-    row.averaged = study::Figure(averaged), row.last = study::Figure(last);
-    row.seconds = study::Figure(seconds), row.predict = study::Figure(predict);
-    table.row(m.name, row.averaged, row.last, row.seconds, row.predict, row.memory.saved,
-              row.memory.peak, 100 * share);
+  for (const auto& m : methods) {
+    const auto& row = out[m.name] = measure(lab, m, task, at);
+    table.row(m.name, row.averaged, row.last, row.early, row.blocks, row.seconds, row.predict,
+              row.memory.saved, row.memory.peak, 100 * row.head_share);
     std::string steps;
-    for (const double a : row.after_block) steps += fmt::format("{:.3f} ", a);
+    for (const auto& a : row.after_block) steps += fmt::format("{:.3f} ", a.mean());
     blocks.row(m.name, steps);
   }
+  if (with_dense)
+    table.row("ff, label overlay, 3 dense layers", overlaid(lab, task), "", "", "", "", "", "", "",
+              "");
   return out;
 }
 
@@ -129,22 +162,23 @@ void judge(study::Lab& lab, const std::map<std::string, Row>& rows, const char* 
       .at_least(1e-9);
   double fall = 0;
   const auto& after = rows.at("sff-block").after_block;
-  for (size_t i = 1; i < after.size(); ++i) fall = std::max(fall, after[i - 1] - after[i]);
+  for (size_t i = 1; i < after.size(); ++i)
+    fall = std::max(fall, after[i - 1].mean() - after[i].mean());
   claim("largest fall of the averaged vote from block to block")
-      .paper("")
+      .paper("none given")
       .measured(fall)
       .in_percent()
       .at_most(0.005);
 }
 
-void costs(study::Lab& lab, const std::map<std::string, Row>& rows, double width) {
+void costs(study::Lab& lab, const std::map<std::string, Row>& rows, const Setting& at) {
   const auto &sff = rows.at("sff-block"), &bp = rows.at("bp");
   lab.claim("peak saved bytes, sff-block over bp")
       .paper("often lighter")
       .measured(sff.memory.saved / bp.memory.saved)
       .at_most(0.5);
   lab.claim("allocator's peak, sff-block over bp")
-      .paper("")
+      .paper("often lighter")
       .measured(sff.memory.peak / bp.memory.peak)
       .at_most(1);
   // Time of a step by the number of classes, interleaved in one process.
@@ -157,11 +191,11 @@ void costs(study::Lab& lab, const std::map<std::string, Row>& rows, double width
     const auto y = torch::randint(classes, {count}, torch::kLong);
     study::ImageTask task;
     task.classes = classes, task.train = {x, y};
-    auto ours = learner(kMethods[2], task, width, 1), theirs = learner(kMethods[0], task, width, 1);
+    auto ours = learner(kMethods[2], task, at), theirs = learner(kMethods[0], task, at);
     const auto times = time_interleaved({[&] { ours.step(x, y); }, [&] { theirs.step(x, y); }},
                                         lab.by_scale(2, 7, 15), 1);
-    const auto a = memory_of(learner(kMethods[2], task, width, 1), x, y),
-               b = memory_of(learner(kMethods[0], task, width, 1), x, y);
+    const auto a = memory_of(learner(kMethods[2], task, at), x, y),
+               b = memory_of(learner(kMethods[0], task, at), x, y);
     table.row(classes, times.ratio(0, 1), a.saved, b.saved);
     if (classes == 10)
       lab.claim("time of a step, sff-block over bp, 10 classes")
@@ -176,55 +210,62 @@ void costs(study::Lab& lab, const std::map<std::string, Row>& rows, double width
   }
 }
 
-/// Backpropagation's weights go on learning block by block on few pictures.
-void transfer(study::Lab& lab, double width, int64_t epochs) {
-  auto source = study::find_images(lab, "mnist", 3),
-       target = study::find_images(lab, "fashion-mnist", 3);
-  const auto ready = [](const study::ImageTask& t) {
-    return t.standardised(t.train.x.mean().item<double>(), t.train.x.std().item<double>());
-  };
-  source = ready(source), target = ready(target);
-  source.train = source.train.first(lab.by_scale(64, 4000, 8000)),
+/// Backpropagation's weights go on learning block by block on few pictures: all blocks, the last
+/// three, or all from random weights.
+void transfer(study::Lab& lab, Setting at) {
+  auto source = standardised(study::find_images(lab, "mnist", 3)),
+       target = standardised(study::find_images(lab, "fashion-mnist", 3));
+  source.train = source.train.first(lab.by_scale(64, 4000, 8000));
   target.train = target.train.first(lab.by_scale(64, 500, 500));
-  std::vector<double> tuned, fresh;
-  lab.over_seeds([&](uint64_t) {
-    auto first = learner(kMethods[0], source, width, epochs);
-    first.train(source.train.x, source.train.y);
-    train::BlockLearning o;
-    o.epochs = 2 * epochs, o.batch = 32;
-    BlockLearner moved(first.blocks(), 10, o);
-    moved.train(target.train.x, target.train.y);
-    tuned.push_back(study::accuracy(moved.predict(target.test.x), target.test.y));
-    vision::BlockNetOptions net;
-    net.channels = 1, net.width = width;
-    BlockLearner scratch(vision::block_net(net), 10, o);
-    scratch.train(target.train.x, target.train.y);
-    fresh.push_back(study::accuracy(scratch.predict(target.test.x), target.test.y));
-    return 0.0;
+  enum class Start { all, last_three, random };
+  const auto f = lab.over_seeds([&](uint64_t) {
+    std::vector<double> out;
+    for (const auto start : {Start::all, Start::last_three, Start::random}) {
+      train::BlockLearning o;
+      o.epochs = 2 * at.epochs, o.batch = 32, o.trained_blocks = start == Start::last_three ? 3 : 0;
+      auto first = learner(kMethods[0], source, at);
+      if (start != Start::random) first.train(source.train.x, source.train.y);
+      BlockLearner moved(first.blocks(), 10, o);
+      moved.train(target.train.x, target.train.y);
+      out.push_back(study::accuracy(moved.predict(target.test.x), target.test.y));
+    }
+    return out;
   });
   auto table =
       lab.table(fmt::format("transfer to {} pictures of {}", target.train.size(), target.name),
                 {"start", "accuracy of SFF"});
-  table.row("weights of backpropagation on " + source.name, study::Figure(tuned));
-  table.row("random weights", study::Figure(fresh));
+  table.row("weights of backpropagation on " + source.name, f[0]);
+  table.row("the same, the last three blocks learn", f[1]);
+  table.row("random weights", f[2]);
 }
 
 void run(study::Lab& lab) {
-  const double width = lab.by_scale(0.125, 0.125, 1.0);
-  const auto digits =
-      on(lab, "mnist", lab.by_scale<int64_t>(64, 1 << 20, 1 << 20), width, lab.by_scale(1, 6, 30));
+  Setting at{.width = lab.by_scale(0.125, 0.125, 1.0), .epochs = lab.by_scale(1, 6, 30)};
+  auto digits_task = standardised(study::find_images(lab, "mnist", 3));
+  if (lab.smoke()) digits_task.train = digits_task.train.first(64);
+  const auto digits = on(lab, digits_task, kMethods, at);
   judge(lab, digits, "MNIST", -0.010);
   if (!lab.smoke()) {
-    const auto clothes = on(lab, "fashion-mnist", 1 << 20, width, lab.by_scale(1, 12, 30));
+    const auto task = standardised(study::find_images(lab, "fashion-mnist", 3));
+    auto longer = at;
+    longer.epochs = lab.by_scale(1, 12, 30);
+    const auto clothes = on(lab, task, kMethods, longer, true);
     judge(lab, clothes, "Fashion", -0.015);
     lab.claim("Fashion: sff-block over bp, stretch")
         .paper("stronger when data are scarce")
         .measured(clothes.at("sff-block").averaged.mean() - clothes.at("bp").averaged.mean())
         .in_percent()
         .at_least(0);
-    transfer(lab, width, lab.by_scale(1, 4, 20));
+    auto mobile = longer;
+    mobile.net = vision::Net::mobilenet_v3_small, mobile.width = lab.by_scale(0.125, 0.25, 1.0);
+    on(lab, task, kTwo, mobile);
+    transfer(lab, {.width = at.width, .epochs = lab.by_scale(1, 4, 20)});
   }
-  costs(lab, digits, width);
+  if (const auto textures = study::texture_task(lab, lab.by_scale(60, 600, 6000), 5))
+    on(lab, standardised(*textures), kTwo, at);
+  if (lab.scale() == study::Scale::full)
+    on(lab, standardised(study::shapes_task(20'000, 9)), kMethods, at);
+  costs(lab, digits, at);
   lab.note(
       "Loss: margin form of log-sum-exp, m = 1; heads before the norm; Adam 1e-3, cosine, weight "
       "decay 5e-4; no augmentation.");

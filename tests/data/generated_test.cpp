@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cajal/data/block_model.h"
+#include "cajal/data/patches.h"
 #include "cajal/data/shapes.h"
 
 namespace {
@@ -50,6 +51,39 @@ TEST(BlockModel, RefusesMoreNeighboursThanAClassHas) {
   BlockModelOptions o;
   o.nodes = 16;
   EXPECT_THROW(block_model(o, 1), cajal::Error);
+}
+
+/// Grey, each sample the column it stands in.
+Image columns(int64_t width, int64_t height) {
+  Image out{.width = width, .height = height, .channels = 1, .samples = {}};
+  for (int64_t i = 0; i < width * height; ++i)
+    out.samples.push_back(static_cast<uint16_t>(i % width));
+  return out;
+}
+
+TEST(TexturePatches, OfTwoPartsOfAPictureShareNoPixel) {
+  const std::vector<Image> pictures{columns(100, 40), columns(100, 50)};
+  const auto left = texture_patches(pictures, 60, 1, {.size = 16, .from = 0, .to = 0.7});
+  const auto right = texture_patches(pictures, 60, 1, {.size = 16, .from = 0.7, .to = 1});
+  const auto most = *std::max_element(left.images.bytes.begin(), left.images.bytes.end());
+  const auto least = *std::min_element(right.images.bytes.begin(), right.images.bytes.end());
+  EXPECT_LT(most, least);
+  EXPECT_EQ(left.images.shape, (std::vector<int64_t>{60, 16, 16}));
+}
+
+TEST(TexturePatches, BearThePictureTheyComeFrom) {
+  auto dark = columns(40, 40), bright = dark;
+  std::fill(dark.samples.begin(), dark.samples.end(), uint16_t{10});
+  std::fill(bright.samples.begin(), bright.samples.end(), uint16_t{200});
+  const auto patches = texture_patches({dark, bright}, 6, 3, {.size = 8});
+  for (size_t i = 0; i < 6; ++i)
+    EXPECT_EQ(static_cast<int>(patches.images.bytes[i * 64]), patches.labels[i] == 0 ? 10 : 200);
+}
+
+TEST(TexturePatches, RefuseAPictureThatIsTooNarrow) {
+  EXPECT_THROW(texture_patches({columns(40, 40)}, 2, 1, {.size = 16, .from = 0.7, .to = 1}),
+               cajal::Error);
+  EXPECT_THROW(texture_patches({}, 2, 1), cajal::Error);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cajal/data/catalogue.h"
+#include "cajal/data/patches.h"
 #include "cajal/data/shapes.h"
 
 namespace cajal::study {
@@ -62,6 +64,21 @@ ImageTask find_images(Lab& lab, const std::string& name, uint64_t seed) {
     lab.not_shown(name, missing.what());
     return shapes_task(8000, seed, 28, 1);
   }
+}
+
+std::optional<ImageTask> texture_task(Lab& lab, int64_t count, uint64_t seed, int64_t size) {
+  if (!lab.has("photos", "texture patches")) return std::nullopt;
+  std::vector<data::Image> photos;
+  for (const char* name : {"brick", "grass", "gravel"})
+    photos.push_back(data::read_image(data::find_file("photos", {std::string(name) + ".pgm.gz"})));
+  const auto part = [&](int64_t patches, uint64_t stream, double from, double to) {
+    return pictures(data::texture_patches(photos, patches, seed + stream,
+                                          {.size = size, .from = from, .to = to}));
+  };
+  return ImageTask{fmt::format("textures ({}/{})", count, count / 2),
+                   static_cast<int64_t>(photos.size()), part(count, 0, 0, 0.6),
+                   part(std::max<int64_t>(count / 5, 3), 1, 0.6, 0.7),
+                   part(std::max<int64_t>(count / 2, 3), 2, 0.7, 1)};
 }
 
 double accuracy(const torch::Tensor& predicted, const torch::Tensor& labels) {

@@ -38,6 +38,11 @@ ImageTask find_images(Lab& lab, const std::string& name, uint64_t seed = 0);
 /// "shapes-10", generated: train and valid of `count`, test of a fifth of it.
 ImageTask shapes_task(int64_t count, uint64_t seed, int64_t size = 32, int64_t channels = 3);
 
+/// Patches of `size` pixels a side of brick, grass and gravel, three classes. Those of training,
+/// validation and test lie in the left 60 %, the next 10 % and the right 30 % of the photos.
+/// Nothing, and a line under "not shown", where the photos are not here.
+std::optional<ImageTask> texture_task(Lab& lab, int64_t count, uint64_t seed, int64_t size = 32);
+
 /// Share of equal elements.
 double accuracy(const torch::Tensor& predicted, const torch::Tensor& labels);
 

@@ -80,6 +80,20 @@ StreamRecord learn_jointly(const TaskNetOptions& options, const std::vector<Stre
   return out;
 }
 
+StreamRecord learn_by_packing(const TaskNetOptions& options, const std::vector<StreamTask>& tasks,
+                              const PackNetOptions& packing, Judge judge) {
+  PackNet learner(TaskNet(options), packing);
+  StreamRecord out;
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    learner.learn(tasks[t]);
+    out.seen.emplace_back();
+    for (size_t s = 0; s <= t; ++s)
+      out.seen.back().push_back(task_accuracy(
+          learner.task_net(s), s, judge == Judge::valid ? tasks[s].valid : tasks[s].test));
+  }
+  return out;
+}
+
 double PruningRecord::worst_drop() const {
   double worst = 0;
   for (const auto& c : commits) worst = std::max(worst, c.accuracy - c.pruned_accuracy);

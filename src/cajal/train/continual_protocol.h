@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "cajal/train/clnp.h"
+#include "cajal/train/packnet.h"
 
 /// Whole streams of tasks learnt in one way or another, and what was known after each task.
 namespace cajal::train {
@@ -31,6 +32,10 @@ StreamRecord learn_singly(const TaskNetOptions& net, const std::vector<StreamTas
 /// One net, an epoch of each task in turn, again and again.
 StreamRecord learn_jointly(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
                            const TaskTraining& training);
+
+/// One net whose weights the tasks share out by magnitude.
+StreamRecord learn_by_packing(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
+                              const PackNetOptions& options, Judge judge);
 
 struct PruningRecord : StreamRecord {
   std::vector<CommitReport> commits;

@@ -127,6 +127,14 @@ torch::Tensor class_scores(const torch::Tensor& h, const torch::Tensor& class_id
   return h.narrow(0, 0, nodes).matmul(h.index_select(0, class_ids).t()) / temperature;
 }
 
+int64_t reached_beyond(const torch::Tensor& loss, const std::vector<torch::Tensor>& own) {
+  const auto reached = reached_by(loss);
+  return std::count_if(reached.begin(), reached.end(), [&](const torch::Tensor& leaf) {
+    return std::none_of(own.begin(), own.end(),
+                        [&](const torch::Tensor& p) { return leaf.is_same(p); });
+  });
+}
+
 GraphOutcome backprop(const Problem& p, bool with_graph) {
   const auto& o = p.options;
   const auto wiring = graph::wire(o.convolution, p.task.edges, p.task.nodes());

@@ -68,6 +68,8 @@ struct GraphOutcome {
   int64_t saved_bytes = 0;  // the most that autograd held in a training step, weights left out
   int64_t passes = 0;       // forward passes of one epoch of one layer
   int64_t epochs = 0;       // of all layers
+  int64_t crossings = 0;  // parameters of other layers in the graphs of the layers' losses, summed
+                          // over all steps; not counted for backpropagation
 };
 
 /// Learns by `rule`; labels of nodes that are not in split.train never enter training, those of

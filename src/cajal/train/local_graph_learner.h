@@ -49,6 +49,9 @@ double share_right(const torch::Tensor& predicted, const torch::Tensor& labels,
 torch::Tensor class_scores(const torch::Tensor& h, const torch::Tensor& class_ids, int64_t nodes,
                            double temperature);
 
+/// How many leaves a backward pass from `loss` would reach beyond `own`.
+int64_t reached_beyond(const torch::Tensor& loss, const std::vector<torch::Tensor>& own);
+
 struct Problem {
   const GraphTask& task;
   const NodeSplit& split;

@@ -118,6 +118,7 @@ GraphOutcome forward_forward(const Problem& p, bool class_nodes) {
       for (const auto& n : pairs.negatives)
         loss =
             loss + stable_softplus(logits(n)).mean() / static_cast<double>(pairs.negatives.size());
+      out.crossings += reached_beyond(loss, layer.parameters());
       optimizer.step(loss);
       return figure;
     });

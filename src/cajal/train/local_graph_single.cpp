@@ -83,7 +83,9 @@ GraphOutcome single_forward(const Problem& p) {
     out.epochs += train_until(layer.parameters(), p.options, out.saved_bytes, [&](bool validate) {
       const auto h = layer(input, wired.wiring);
       const double figure = validate ? valid_share(h, p, wired.graph.ids) : 0;
-      optimizer.step(loss_of(h, p, wired.graph.ids));
+      const auto loss = loss_of(h, p, wired.graph.ids);
+      out.crossings += reached_beyond(loss, layer.parameters());
+      optimizer.step(loss);
       return figure;
     });
     const torch::NoGradGuard no_grad;
@@ -117,8 +119,9 @@ GraphOutcome top_to_loss(const Problem& p) {
       const auto own = layers[l](input.directions(), wired.wiring);
       auto mean = own;
       for (size_t a = l + 1; a < layers.size(); ++a) mean = mean + above[a];
-      optimizers[l].step(
-          loss_of(mean / static_cast<double>(layers.size() - l), p, wired.graph.ids));
+      const auto loss = loss_of(mean / static_cast<double>(layers.size() - l), p, wired.graph.ids);
+      out.crossings += reached_beyond(loss, layers[l].parameters());
+      optimizers[l].step(loss);
       h.push_back(own.detach());
       above[l] = graph::Features(own).directions().dense;
     }
@@ -222,7 +225,9 @@ GraphOutcome top_to_input(const Problem& p) {
     torch::Tensor votes = torch::zeros({p.task.nodes(), p.task.classes});
     net.step([&](size_t l, const torch::Tensor& h) {
       if (validate) votes += probabilities(h);
-      optimizers[l].step(loss_of(h, p, wired.graph.ids));
+      const auto loss = loss_of(h, p, wired.graph.ids);
+      out.crossings += reached_beyond(loss, net.layers[l].parameters());
+      optimizers[l].step(loss);
     });
     return validate ? share_right(votes.argmax(1), p.task.labels, p.split.valid) : 0;
   });
