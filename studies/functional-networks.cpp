@@ -108,7 +108,7 @@ BumpFigures on_bumps(study::Lab& lab, study::Choices& choices, const std::string
              on_centred =
                  tuned(choices, name, "centred", make, draw(many / 2, centred, first), epochs),
              on_few = tuned(choices, name, "100 curves", make, draw(100, placed, first + 900),
-                            steps, lab.by_scale(1, 5, 5));
+                            steps, lab.by_scale(1, 3, 5));
   BumpFigures out;
   const auto figures = lab.over_seeds([&](uint64_t seed) -> std::vector<double> {
     const auto learned = draw(many, placed, seed), test = draw(tested, placed, seed + 500);
@@ -201,20 +201,21 @@ void brain_waves(study::Lab& lab, study::Choices& choices) {
     return tensors(data::brain_waves(count, {.decibel = decibel}, seed));
   };
   const int64_t many = lab.by_scale(40, 800, 4000), tested = lab.by_scale(40, 400, 1000);
+  std::map<std::string, train::DescentOptions> options;
+  const std::vector<std::string> methods{"fnn-conv", "flm", "cnn"};
+  for (const auto& name : methods)
+    options[name] =
+        tuned(choices, name, "EEG-like at 0 dB", method(name, 3, 33), draw(many, 0, lab.seeds()[0]),
+              {.epochs = lab.by_scale(1, 6, 20), .batch = 32, .decay = 0.2});
   for (const double decibel : {-6.0, 0.0, 6.0}) {
     std::vector<study::Cell> row{decibel};
-    for (const char* name : {"fnn-conv", "flm", "cnn"}) {
-      const auto make = method(name, 3, 33);
-      const auto options = tuned(choices, name, fmt::format("EEG-like at {} dB", decibel), make,
-                                 draw(many, decibel, lab.seeds()[0]),
-                                 {.epochs = lab.by_scale(1, 6, 20), .batch = 32, .decay = 0.2});
+    for (const auto& name : methods)
       row.emplace_back(lab.over_seeds([&](uint64_t seed) {
         const auto learned = draw(many, decibel, seed);
-        const auto model = make(learned);
-        fit(model, learned, options);
+        const auto model = method(name, 3, 33)(learned);
+        fit(model, learned, options[name]);
         return accuracy(model, draw(tested, decibel, seed + 500));
       }));
-    }
     table.add(std::move(row));
   }
 }
@@ -243,7 +244,7 @@ std::vector<Figure> over_splits(
     const int64_t cut = set.x.size(0) * 4 / 5;
     const auto learned = set.rows(order.slice(0, 0, cut));
     if (i == 0)
-      options = tuned(choices, name, where, make, learned, options, lab.by_scale(1, 2, 5));
+      options = tuned(choices, name, where, make, learned, options, lab.by_scale(1, 1, 5));
     const auto model = make(learned);
     fit(model, learned, options);
     const auto values = judge(model, set.rows(order.slice(0, cut)));
@@ -263,7 +264,7 @@ void measured_curves(study::Lab& lab, study::Choices& choices) {
   const auto fat = [&](const std::string& name, const Make& make, int64_t batch) {
     const auto figures = over_splits(
         lab, choices, name, "Tecator", tecator, make,
-        {.batch = batch, .steps = lab.by_scale<int64_t>(10, 4000, 10'000), .decay = 0.1},
+        {.batch = batch, .steps = lab.by_scale<int64_t>(10, 2000, 10'000), .decay = 0.1},
         [&](const CurveModel& model, const CurveSet& test) -> std::vector<double> {
           const auto error = train::outputs(model.scores, test.x) - test.y;
           return {error.abs().mean().item<double>() * kUnit,
