@@ -1,14 +1,14 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
 
 #include "cajal/core/timing.h"
-#include "cajal/data/image_set.h"
 #include "cajal/data/text.h"
-#include "cajal/models/small/nets.h"
+#include "cajal/math/ranks.h"
+#include "cajal/models/small/benchmark_net.h"
 #include "cajal/neurons/probe.h"
-#include "cajal/study/study.h"
+#include "cajal/study/images.h"
+#include "cajal/train/character_fit.h"
 #include "cajal/train/descent.h"
 
 namespace {
@@ -23,11 +23,9 @@ const std::vector<std::string> kCompared = {
     "abrelu",  "lisht", "srs",     "mish", "pau",        "pdelu",
     "identity"};
 
-std::string short_name(const std::string& text) { return text.substr(0, text.find(':')); }
-
 Properties measured(const std::string& law) {
   if (law == "abrelu") return measured("relu");  // normal numbers average to 0
-  const Elementwise module(parse_elementwise(short_name(law)));
+  const Elementwise module(parse_elementwise(law.substr(0, law.find(':'))));
   return probe([&](const Tensor& x) { return module->forward(x); });
 }
 
@@ -52,6 +50,7 @@ void properties(study::Lab& lab) {
                           minimum("gelu", -0.1700, -0.7518)}))
       .at_most(1e-4);
   lab.claim("LiSHT is even and nowhere negative")
+      .paper("even, from 0 on")
       .holds(found["lisht"].even && found["lisht"].minimum >= 0);
   lab.claim("SELU keeps the variance of N(0, 1)")
       .paper("1")
@@ -61,6 +60,7 @@ void properties(study::Lab& lab) {
   const auto x = torch::linspace(-3, 3, 601);
   const auto gap = (Elementwise(parse_elementwise("pau"))->forward(x) - torch::leaky_relu(x, 0.01));
   lab.claim("PAU's start lies within 0.04 of leaky ReLU on [-3, 3]")
+      .paper("best fit of leaky ReLU")
       .measured(gap.abs().max().item<double>())
       .at_most(0.04);
 }
@@ -101,68 +101,68 @@ void speed(study::Lab& lab) {
                   "backward keeps only x (1 times the input) and computes the rest again",
                   ours[ours.size() / 2], ours.back()));
   lab.claim("Swish and Mish cost at most 2.5 times exp alone")
+      .paper("none given")
       .measured(std::max(mish, swish))
       .at_most(2.5);
 }
 
-struct Pictures {
-  Tensor x, y, test_x, test_y;
-};
-
-Pictures pictures(const char* name, int64_t train, int64_t test) {
-  const auto set = data::read_image_set(name);
-  const auto cut = [](const data::LabelledImages& part, int64_t count) {
-    const auto& shape = part.images.shape;
-    count = std::min(count, shape[0]);
-    const auto x = torch::from_blob(const_cast<std::byte*>(part.images.bytes.data()),
-                                    {shape[0], 1, shape[1], shape[2]}, torch::kUInt8);
-    const auto y =
-        torch::from_blob(const_cast<uint8_t*>(part.labels.data()), {shape[0]}, torch::kUInt8);
-    return std::pair(x.slice(0, 0, count).to(torch::kFloat) / 255 - 0.3,
-                     y.slice(0, 0, count).to(torch::kLong));
-  };
-  const auto [x, y] = cut(set.train, train);
-  const auto [test_x, test_y] = cut(set.test, test);
-  return {x, y, test_x, test_y};
+study::Pictures pictures(const data::LabelledImages& part, int64_t most) {
+  const auto all = study::pictures(part).first(most);
+  return {all.x - 0.3, all.y};
 }
 
 double classify(const std::function<Tensor(const Tensor&)>& net, torch::nn::Module& module,
-                const Pictures& data, int64_t steps) {
-  train::descend(module.parameters(), data.x.size(0),
+                const study::Pictures& learned, const study::Pictures& test, int64_t steps) {
+  train::descend(module.parameters(), learned.size(),
                  [&](const Tensor& rows) {
-                   return torch::cross_entropy_loss(net(data.x.index_select(0, rows)),
-                                                    data.y.index_select(0, rows));
+                   const auto part = learned.of(rows);
+                   return torch::cross_entropy_loss(net(part.x), part.y);
                  },
                  {.batch = 64, .steps = steps, .decay = 0.1, .clip = 5});
   module.eval();
-  return train::share_correct(train::outputs(net, data.test_x), data.test_y);
+  return train::share_correct(train::outputs(net, test.x), test.y);
 }
 
-double bits_per_character(const std::string& law, const Tensor& text, const Tensor& held,
-                          int64_t steps) {
-  constexpr int64_t kTokens = 48;
-  CharacterModel model(law, text.max().item<int64_t>() + 1, 32, 64);
-  const auto loss = [&](const Tensor& from, const Tensor& starts) {
-    const auto at = starts.unsqueeze(1) + torch::arange(kTokens + 1);
-    const auto part = from.index_select(0, at.flatten()).reshape(at.sizes());
-    const auto logits = model->forward(part.slice(1, 0, kTokens));
-    return torch::cross_entropy_loss(logits.flatten(0, 1), part.slice(1, 1).flatten());
-  };
-  train::descend(model->parameters(), text.size(0) - kTokens - 1,
-                 [&](const Tensor& rows) { return loss(text, rows); },
-                 {.batch = 16, .steps = steps, .rate = 5e-3, .clip = 1});
-  const torch::NoGradGuard no_grad;
-  return loss(held, torch::arange(0, held.size(0) - kTokens - 1, kTokens)).item<double>() /
-         std::log(2);
+/// Deep networks of the survey on clothes, narrow ones and few laws at standard scale.
+void deep_networks(study::Lab& lab) {
+  using enum BenchmarkNetKind;
+  const bool all = lab.scale() == study::Scale::full;
+  const auto kinds =
+      all ? std::vector{vgg16, mobilenet_v1, resnet18, resnet50, senet18, googlenet, densenet121}
+          : std::vector{resnet18};
+  const std::vector<std::string> few = {"sigmoid", "tanh", "elliott", "relu",    "leaky_relu",
+                                        "elu",     "gelu", "pdelu",   "identity"};
+  const auto set = data::read_image_set("fashion-mnist");
+  const auto learned = pictures(set.train, lab.by_scale(64, 2880, 60'000)),
+             test = pictures(set.test, lab.by_scale(64, 720, 10'000));
+  std::vector<std::string> columns{"law"};
+  for (const auto kind : kinds) columns.emplace_back(to_name(kind));
+  auto table = lab.table("deep networks with batch norm, " + set.name, columns);
+  for (const auto& law : all ? kCompared : few) {
+    std::vector<study::Cell> row{law};
+    for (const auto kind : kinds)
+      row.emplace_back(lab.over_seeds([&](uint64_t) {
+        BenchmarkNet net(BenchmarkNetOptions{.kind = kind,
+                                             .activation = law,
+                                             .colours = 1,
+                                             .width = lab.by_scale(0.0625, 0.125, 1.0)});
+        return classify([&](const Tensor& x) { return net->forward(x); }, *net, learned, test,
+                        lab.by_scale(1, 90, 45'000));
+      }));
+    table.add(std::move(row));
+    if (lab.smoke()) break;
+  }
 }
 
 void benchmark(study::Lab& lab) {
   const int64_t cnn_steps = lab.by_scale(4, 130, 4500), mlp_steps = lab.by_scale(4, 450, 6000),
                 text_steps = lab.by_scale(3, 130, 3000);
-  const auto fashion =
-      pictures("fashion-mnist", lab.by_scale(200, 2880, 60'000), lab.by_scale(100, 720, 10'000));
-  const auto digits =
-      pictures("mnist", lab.by_scale(200, 8000, 60'000), lab.by_scale(100, 2000, 10'000));
+  const auto fashion = data::read_image_set("fashion-mnist"),
+             digits = data::read_image_set("mnist");
+  const auto clothes = pictures(fashion.train, lab.by_scale(200, 2880, 60'000)),
+             clothes_test = pictures(fashion.test, lab.by_scale(100, 720, 10'000)),
+             numbers = pictures(digits.train, lab.by_scale(200, 8000, 60'000)),
+             numbers_test = pictures(digits.test, lab.by_scale(100, 2000, 10'000));
   const auto characters = [](const std::string& name, size_t most) {
     const auto text = data::read_text(name).substr(0, most);
     std::vector<int64_t> codes;
@@ -178,73 +178,67 @@ void benchmark(study::Lab& lab) {
     const double gain = measured(law).gain;
     results[law] = lab.over_seeds([&](uint64_t) -> std::vector<double> {
       SmallCnn cnn(law, 1, lab.by_scale<int64_t>(4, 16, 64), 10);
-      const double fashion_share =
-          classify([&](const Tensor& x) { return cnn->forward(x); }, *cnn, fashion, cnn_steps);
+      const double fashion_share = classify([&](const Tensor& x) { return cnn->forward(x); }, *cnn,
+                                            clothes, clothes_test, cnn_steps);
       PlainMlp mlp(law, 784, 64, 20, 10, gain);
-      const double digit_share = classify(
-          [&](const Tensor& x) { return mlp->forward(x.flatten(1)); }, *mlp, digits, mlp_steps);
-      return {fashion_share, digit_share, bits_per_character(law, text, held, text_steps)};
+      const double digit_share =
+          classify([&](const Tensor& x) { return mlp->forward(x.flatten(1)); }, *mlp, numbers,
+                   numbers_test, mlp_steps);
+      CharacterModel model(law, text.max().item<int64_t>() + 1, 32, 64);
+      return {fashion_share, digit_share, train::fit_characters(model, text, held, text_steps)};
     });
   }
-  // Ranks over tasks and seeds: 1 is best.
-  std::map<std::string, double> rank;
-  const size_t blocks = 3 * lab.seeds().size();
+  // Ranks over tasks and seeds, without the floor.
+  std::vector<std::vector<double>> values;
+  std::vector<bool> higher;
   for (size_t task = 0; task < 3; ++task)
-    for (size_t seed = 0; seed < lab.seeds().size(); ++seed)
-      for (const auto& a : kCompared)
-        for (const auto& b : kCompared) {
-          if (a == "identity" || b == "identity") continue;
-          const double x = results[a][task].values[seed], y = results[b][task].values[seed];
-          const double better = task == 2 ? x - y : y - x;  // of b over a
-          rank[a] += (a == b        ? 1
-                      : better > 0  ? 1
-                      : better == 0 ? 0.5
-                                    : 0) /
-                     static_cast<double>(blocks);
-        }
+    higher.insert(higher.end(), lab.seeds().size(), task != 2);
+  for (size_t i = 0; i + 1 < kCompared.size(); ++i) {
+    values.emplace_back();
+    for (const auto& figure : results[kCompared[i]])
+      values.back().insert(values.back().end(), figure.values.begin(), figure.values.end());
+  }
+  const auto rank = math::mean_ranks(values, higher);
   auto table = lab.table("18 activations, three tasks",
                          {"law", "CNN with batch norm, Fashion-MNIST-3600",
                           "20 layers without norm, MNIST-10k", "characters, bits", "mean rank"});
-  for (const auto& law : kCompared)
-    table.row(law, results[law][0], results[law][1], results[law][2],
-              law == "identity" ? study::Cell("floor") : study::Cell(rank[law]));
+  for (size_t i = 0; i < kCompared.size(); ++i) {
+    const auto& r = results[kCompared[i]];
+    table.row(kCompared[i], r[0], r[1], r[2], i < rank.size() ? study::Cell(rank[i]) : "floor");
+  }
   lab.note(fmt::format(
       "mean ranks differ at the 5 % level when more than {:.1f} apart (Nemenyi, {} blocks)",
-      3.489 * std::sqrt(18.0 * 19 / (6.0 * static_cast<double>(blocks))), blocks));
+      math::critical_rank_difference(18, static_cast<int>(higher.size())), higher.size()));
 
   const auto cnn = [&](const std::string& law) { return results[law][0].mean(); };
   const auto deep = [&](const std::string& law) { return results[law][1].mean(); };
-  lab.claim("20 layers without norm: the better of Sigmoid and Elliott")
-      .paper("saturating laws slow deep nets")
-      .measured(std::max(deep("sigmoid"), deep("elliott")))
-      .in_percent()
+  const auto claim = [&](const char* text, const char* paper, double measured) {
+    return lab.claim(text).paper(paper).measured(measured).in_percent();
+  };
+  claim("20 layers without norm: the better of Sigmoid and Elliott",
+        "saturating laws slow deep nets", std::max(deep("sigmoid"), deep("elliott")))
       .at_most(0.30);
-  lab.claim("20 layers without norm: the worst of SELU, ELU, leaky ReLU and GELU")
-      .measured(std::min({deep("selu"), deep("elu"), deep("leaky_relu"), deep("gelu")}))
-      .in_percent()
+  claim("20 layers without norm: the worst of SELU, ELU, leaky ReLU and GELU", "good in deep nets",
+        std::min({deep("selu"), deep("elu"), deep("leaky_relu"), deep("gelu")}))
       .at_least(0.85);
   double best = 0;
   for (const auto& law : kCompared) best = std::max(best, cnn(law));
-  lab.claim("CNN with batch norm: best less ReLU")
-      .measured(best - cnn("relu"))
-      .in_percent()
+  claim("CNN with batch norm: best less ReLU", "ReLU is among the good ones", best - cnn("relu"))
       .at_most(0.02);
   const double family =
       (cnn("relu") + cnn("leaky_relu") + cnn("prelu:per_channel") + cnn("abrelu")) / 4;
-  lab.claim("CNN with batch norm: mean of the ReLU family less Sigmoid")
-      .measured(family - cnn("sigmoid"))
-      .in_percent()
+  claim("CNN with batch norm: mean of the ReLU family less Sigmoid", "Sigmoid is among the lowest",
+        family - cnn("sigmoid"))
       .at_least(0.01);
-  lab.claim("CNN with batch norm: the better of trained PAU and PReLU less ReLU")
-      .measured(std::max(cnn("pau"), cnn("prelu:per_channel")) - cnn("relu"))
-      .in_percent()
+  claim("CNN with batch norm: the better of trained PAU and PReLU less ReLU",
+        "PAU is among the good ones", std::max(cnn("pau"), cnn("prelu:per_channel")) - cnn("relu"))
       .at_least(-0.005);
 }
 
 void run(study::Lab& lab) {
   properties(lab);
   speed(lab);
-  if (lab.has("fashion-mnist", "the benchmark of small networks")) benchmark(lab);
+  if (lab.has("fashion-mnist", "the benchmark of networks")) benchmark(lab), deep_networks(lab);
   lab.not_shown("CIFAR-10/100, Multi30k and LibriSpeech tables", "none of these data ships");
   lab.note(
       "the official PDELU computes ReLU (an in-place bug), its VGG files give channel counts as "

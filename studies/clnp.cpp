@@ -15,12 +15,9 @@ constexpr double kMargin = 0.002;  // of accuracy
 
 train::TaskNetOptions net_options(const study::Lab& lab, const study::ImageTask& images,
                                   int64_t classes) {
-  train::TaskNetOptions o;
-  o.channels = images.train.x.size(1), o.height = images.train.x.size(2);
-  o.width = images.train.x.size(3), o.classes = classes;
+  const auto& x = images.train.x;
   const int64_t units = lab.by_scale<int64_t>(40, 400, 2000);
-  o.hidden = {units, units};
-  return o;
+  return {x.size(1), x.size(2), x.size(3), {}, {units, units}, classes};
 }
 
 StreamTask whole(const study::ImageTask& images) {
@@ -29,22 +26,17 @@ StreamTask whole(const study::ImageTask& images) {
 }
 
 train::PackNetOptions packing(const train::TaskTraining& training, double prune) {
-  return {.training = training,
-          .prune = prune,
-          .retrain_epochs = std::max<int64_t>(1, training.epochs / 2)};
+  return {training, prune, std::max<int64_t>(1, training.epochs / 2)};
 }
 
 train::ClnpOptions pruning(const train::TaskTraining& training, double l1, double margin) {
-  train::ClnpOptions o;
-  o.training = training, o.weight_l1 = l1, o.margin = margin;
-  return o;
+  return {.training = training, .weight_l1 = l1, .margin = margin};
 }
 
-template <class Record>
-study::Figure figure(const std::vector<Record>& records,
-                     const std::function<double(const Record&)>& of) {
+template <class Record, class Of>
+study::Figure figure(const std::vector<Record>& records, const Of& of) {
   std::vector<double> values;
-  for (const auto& r : records) values.push_back(of(r));
+  for (const auto& r : records) values.push_back(std::invoke(of, r));
   return study::Figure(values);
 }
 
@@ -67,15 +59,18 @@ class Permuted {
   }
 
  private:
+  StreamRecord in_turn(Consolidation kind, double strength, Judge judge) const {
+    return train::learn_in_turn(net_, tasks_, training_, kind, strength, judge);
+  }
+
   void choose() {
     study::Choices choices(lab_);
-    const auto in_turn = [&](Consolidation kind, double strength) {
-      return train::learn_in_turn(net_, tasks_, training_, kind, strength, Judge::valid).average();
-    };
-    ewc_ = choices.best("λ of EWC", {10, 100, 1000},
-                        [&](double v) { return in_turn(Consolidation::elastic, v); });
-    si_ = choices.best("c of SI", {0.01, 0.1, 1},
-                       [&](double v) { return in_turn(Consolidation::intelligence, v); });
+    ewc_ = choices.best("λ of EWC", {10, 100, 1000}, [&](double v) {
+      return in_turn(Consolidation::elastic, v, Judge::valid).average();
+    });
+    si_ = choices.best("c of SI", {0.01, 0.1, 1}, [&](double v) {
+      return in_turn(Consolidation::intelligence, v, Judge::valid).average();
+    });
     prune_ = choices.best("share that PackNet prunes", {0.5, 0.65, 0.8}, [&](double v) {
       return train::learn_by_packing(net_, tasks_, packing(training_, v), Judge::valid).average();
     });
@@ -88,23 +83,19 @@ class Permuted {
   }
 
   void compare() {
-    auto& lab = lab_;
     const auto each = [&](const std::string& name, const std::function<StreamRecord()>& learn) {
-      lab.over_seeds([&](uint64_t) {
+      lab_.over_seeds([&](uint64_t) {
         others_[name].push_back(learn());
         return 0.0;
       });
-    };
-    const auto in_turn = [&](Consolidation kind, double strength) {
-      return train::learn_in_turn(net_, tasks_, training_, kind, strength, Judge::test);
     };
     each("CLNP", [&]() -> StreamRecord {
       pruned_.push_back(train::learn_by_pruning(net_, tasks_, pruning(training_, l1_, kMargin)));
       return pruned_.back();
     });
-    each("fine-tuning", [&] { return in_turn(Consolidation::none, 0); });
-    each("EWC", [&] { return in_turn(Consolidation::elastic, ewc_); });
-    each("SI", [&] { return in_turn(Consolidation::intelligence, si_); });
+    each("fine-tuning", [&] { return in_turn(Consolidation::none, 0, Judge::test); });
+    each("EWC", [&] { return in_turn(Consolidation::elastic, ewc_, Judge::test); });
+    each("SI", [&] { return in_turn(Consolidation::intelligence, si_, Judge::test); });
     each("PackNet", [&] {
       return train::learn_by_packing(net_, tasks_, packing(training_, prune_), Judge::test);
     });
@@ -113,66 +104,56 @@ class Permuted {
     std::vector<std::string> columns{"method"};
     for (size_t t = 0; t < tasks_.size(); ++t) columns.push_back(fmt::format("task {}", t + 1));
     columns.insert(columns.end(), {"average", "forgetting"});
-    auto table = lab.table("accuracy after the last task, permuted " + images_.name, columns);
+    auto table = lab_.table("accuracy after the last task, permuted " + images_.name, columns);
     for (const auto& [name, records] : others_) {
       std::vector<study::Cell> row{name};
       for (size_t t = 0; t < tasks_.size(); ++t)
-        row.emplace_back(
-            figure<StreamRecord>(records, [t](const StreamRecord& r) { return r.seen.back()[t]; }));
-      row.emplace_back(figure<StreamRecord>(records, &StreamRecord::average));
-      row.emplace_back(figure<StreamRecord>(records, &StreamRecord::forgetting));
+        row.emplace_back(figure(records, [t](const StreamRecord& r) { return r.seen.back()[t]; }));
+      row.emplace_back(figure(records, &StreamRecord::average));
+      row.emplace_back(figure(records, &StreamRecord::forgetting));
       table.add(std::move(row));
     }
     const auto average = [&](const char* name) {
-      return figure<StreamRecord>(others_.at(name), &StreamRecord::average).mean();
+      return figure(others_.at(name), &StreamRecord::average).mean();
     };
     const double ours = average("CLNP");
     const auto lost = [](const StreamRecord& r) { return r.seen[0][0] - r.seen.back()[0]; };
     const auto over = [&](const char* what, const char* paper, double measured, double bar) {
-      lab.claim(what).paper(paper).measured(measured).in_percent().at_least(bar);
+      lab_.claim(what).paper(paper).measured(measured).in_percent().at_least(bar);
     };
     over("CLNP average", "figures unsure", ours, 0.92);
     over("CLNP average over single task nets", "close to single task nets",
          ours - average("single task nets"), -0.015);
     over("what fine-tuning loses on task 1", "catastrophic forgetting",
-         figure<StreamRecord>(others_.at("fine-tuning"), lost).mean(), 0.15);
+         figure(others_.at("fine-tuning"), lost).mean(), 0.15);
     over("CLNP average over the best EWC", "significantly better", ours - average("EWC"), 0);
     over("CLNP average over the best SI", "significantly better", ours - average("SI"), 0);
   }
 
   void judge_pruning() {
-    auto& lab = lab_;
-    auto capacity = lab.table("capacity, permuted, first seed",
-                              {"task", "layer", "active before", "taken", "free", "reused",
-                               "frozen", "zeroed", "free parameters"});
+    auto capacity = lab_.table("capacity, permuted, first seed",
+                               {"task", "layer", "active before", "taken", "free", "reused",
+                                "frozen", "zeroed", "free parameters"});
     for (size_t t = 0; t < tasks_.size(); ++t)
       for (size_t l = 0; l < net_.hidden.size(); ++l) {
         const auto& c = pruned_[0].commits[t].layers[l];
         capacity.row(t + 1, l + 1, c.active_before, c.taken, c.free_share(), c.reused_share(),
                      c.frozen, c.zeroed, c.free);
       }
-    lab.note(fmt::format(
-        "permuted: later tasks reuse {:.3f} of the active units of layer 1, {:.3f} of layer 2",
-        figure<PruningRecord>(pruned_, [](const auto& r) { return r.mean_reused(0); }).mean(),
-        figure<PruningRecord>(pruned_, [](const auto& r) { return r.mean_reused(1); }).mean()));
     bool equal = true, falls = true;
+    study::Figure room, reused[2];
     double drop = 0;
     for (const auto& r : pruned_) {
       equal = equal && r.bit_equal, falls = falls && r.free_units_never_grow();
-      drop = std::max(drop, r.worst_drop());
+      drop = std::max(drop, r.worst_drop()), room.values.push_back(r.free_share(1));
+      for (size_t l : {0, 1}) reused[l].values.push_back(r.mean_reused(l));
     }
-    const auto room =
-        figure<PruningRecord>(pruned_, [](const PruningRecord& r) { return r.free_share(1); });
-    lab.claim("old logits are bit-equal after every later task").paper("exactly 0").holds(equal);
-    lab.claim("free units of layer 2 at the end")
-        .paper("capacity is left")
-        .measured(room)
-        .in_percent()
-        .at_least(0.20);
-    lab.claim("free units never grow").paper("fixed capacity").holds(falls);
-    lab.claim("worst drop at a commit, validation data")
-        .paper("one margin")
-        .measured(drop)
+    lab_.note(fmt::format("permuted: later tasks reuse {} of the units of layer 1, {} of layer 2",
+                          study::text(reused[0], true), study::text(reused[1], true)));
+    lab_.claim("old logits are bit-equal after every later task").paper("exactly 0").holds(equal);
+    claim("free units of layer 2 at the end", "capacity is left", room).in_percent().at_least(0.20);
+    lab_.claim("free units never grow").paper("fixed capacity").holds(falls);
+    claim("worst drop at a commit, validation data", "one margin", drop)
         .in_percent()
         .at_most(kMargin + 0.0005);
   }
@@ -186,16 +167,11 @@ class Permuted {
     const auto error = (small->forward(x, 0) - answer).abs().max() / answer.abs().max();
     const auto times =
         time_interleaved({[&] { whole->forward(x, 0); }, [&] { small->forward(x, 0); }}, 9, 2);
-    lab_.claim("sub-network of task 1, largest difference over the largest logit")
-        .paper("none given")
-        .measured(error.item<double>())
+    claim("sub-network of task 1, largest difference over the largest logit", "none given",
+          error.item<double>())
         .at_most(1e-6);
-    lab_.claim("speed of the sub-network over the whole net")
-        .paper("none given")
-        .measured(times.ratio(0, 1))
+    claim("speed of the sub-network over the whole net", "none given", times.ratio(0, 1))
         .at_least(1);
-    lab_.note(fmt::format("sub-network of task 1: {} and {} of {} units", small->units(0),
-                          small->units(1), whole->units(0)));
   }
 
   void margins() {
@@ -216,10 +192,13 @@ class Permuted {
                           .x = {"margin, points"},
                           .y = {"share"},
                           .series = {quality, room}});
-    lab_.claim("free units with a margin of 0.2 points over those with 0")
-        .paper("a small margin buys capacity")
-        .measured(units[0.2] / std::max(units[0], 1e-9))
+    claim("free units with a margin of 0.2 points over those with 0", "a margin buys capacity",
+          units[0.2] / std::max(units[0], 1e-9))
         .at_least(1.5);
+  }
+
+  study::ClaimWriter claim(const char* text, const char* paper, const study::Figure& measured) {
+    return lab_.claim(text).paper(paper).measured(measured);
   }
 
   study::Lab& lab_;

@@ -111,55 +111,29 @@ void methods(study::Lab& lab) {
       table.add(std::move(row));
     }
   }
-  const auto worst = [&](const char* method, size_t i, bool highest) {
-    const auto& v = all.at(method)[i].values;
+  const auto extreme = [&](const char* method, bool highest) {
+    const auto& v = all.at(method)[1].values;  // layer 1's sparsity, one a seed
     return highest ? *std::max_element(v.begin(), v.end()) : *std::min_element(v.begin(), v.end());
   };
-  const auto lowest_gap = [&] {
-    double gap = 1;
-    for (size_t s = 0; s < lab.seeds().size(); ++s)
-      gap = std::min(gap, all.at("ff")[1].values[s] - all.at("bp")[1].values[s]);
-    return gap;
+  double gap = 1;
+  for (size_t s = 0; s < lab.seeds().size(); ++s)
+    gap = std::min(gap, all.at("ff")[1].values[s] - all.at("bp")[1].values[s]);
+  const auto claim = [&](const char* text, const char* paper, const study::Figure& measured) {
+    return lab.claim(text).paper(paper).measured(measured);
   };
-  lab.claim("layer 1 sparsity of FF, lowest seed")
-      .paper("0.72 to 0.90")
-      .measured(worst("ff", 1, false))
-      .at_least(0.65);
-  lab.claim("layer 1 sparsity of BP/FF, lowest seed")
-      .paper("0.91 to 0.96")
-      .measured(worst("bp-ff", 1, false))
+  claim("layer 1 sparsity of FF, lowest seed", "0.72 to 0.90", extreme("ff", false)).at_least(0.65);
+  claim("layer 1 sparsity of BP/FF, lowest seed", "0.91 to 0.96", extreme("bp-ff", false))
       .at_least(0.80);
-  lab.claim("layer 1 sparsity of BP, highest seed")
-      .paper("0.31 to 0.60")
-      .measured(worst("bp", 1, true))
-      .at_most(0.60);
-  lab.claim("layer 1 sparsity, FF over BP, lowest seed")
-      .paper("0.12 to 0.59")
-      .measured(lowest_gap())
-      .at_least(0.15);
-  lab.claim("accuracy of FF")
-      .paper("93 to 95.8 %")
-      .measured(all.at("ff")[0])
-      .in_percent()
-      .at_least(0.90);
-  lab.claim("accuracy of BP/FF")
-      .paper("97.1 %")
-      .measured(all.at("bp-ff")[0])
-      .in_percent()
-      .at_least(0.93);
-  lab.claim("accuracy of BP")
-      .paper("98.1 to 98.6 %")
-      .measured(all.at("bp")[0])
-      .in_percent()
-      .at_least(0.95);
-  lab.claim("median ensemble of FF layer 1, share of units")
-      .paper("few units")
-      .measured(all.at("ff")[5])
+  claim("layer 1 sparsity of BP, highest seed", "0.31 to 0.60", extreme("bp", true)).at_most(0.60);
+  claim("layer 1 sparsity, FF over BP, lowest seed", "0.12 to 0.59", gap).at_least(0.15);
+  claim("accuracy of FF", "93 to 95.8 %", all.at("ff")[0]).in_percent().at_least(0.90);
+  claim("accuracy of BP/FF", "97.1 %", all.at("bp-ff")[0]).in_percent().at_least(0.93);
+  claim("accuracy of BP", "98.1 to 98.6 %", all.at("bp")[0]).in_percent().at_least(0.95);
+  claim("median ensemble of FF layer 1, share of units", "few units", all.at("ff")[5])
       .in_percent()
       .at_most(0.10);
-  lab.claim("median ensemble of BP over that of FF, layer 1")
-      .paper("few units in FF alone")
-      .measured(all.at("bp")[5].mean() / all.at("ff")[5].mean())
+  claim("median ensemble of BP over that of FF, layer 1", "few units in FF alone",
+        all.at("bp")[5].mean() / all.at("ff")[5].mean())
       .at_least(2);
 }
 

@@ -63,10 +63,7 @@ All citation(study::Lab& lab, const std::string& name, const std::vector<GraphRu
   auto layers = lab.table(graph.name + ", accuracy of each SF layer alone", {"layer", "accuracy"});
   All all;
   for (const auto rule : rules) {
-    // Forward-forward takes one pass a class and epoch: fewer folds show it as well.
-    const bool pairs = rule == GraphRule::label_appending || rule == GraphRule::virtual_nodes;
-    const int64_t folds = lab.smoke() ? 1 : pairs ? lab.by_scale(1, 2, 5) : 5;
-    const auto& r = all[rule] = over_folds(lab, graph, rule, learning(lab), folds);
+    const auto& r = all[rule] = over_folds(lab, graph, rule, learning(lab), lab.by_scale(1, 5, 5));
     table.row(to_name(rule), study::Figure(r.accuracy), study::Figure(r.train),
               study::Figure(r.predict), study::Figure(r.saved), study::Figure(r.passes),
               study::Figure(r.epochs));

@@ -1,38 +1,14 @@
 #include <map>
 
-#include "cajal/data/catalogue.h"
-#include "cajal/data/csv.h"
-#include "cajal/data/curves.h"
-#include "cajal/models/small/curve_models.h"
 #include "cajal/study/choice.h"
-#include "cajal/train/descent.h"
+#include "cajal/study/curves.h"
+#include "cajal/train/curve_fit.h"
 
 namespace {
 using namespace cajal;
 using study::Figure;
 using torch::Tensor;
-using Make = std::function<CurveModel(const CurveSet&)>;
-
-CurveSet tensors(const data::Curves& c) {
-  return {torch::tensor(c.values).reshape({c.count(), c.points, c.channels}),
-          torch::tensor(c.labels)};
-}
-
-void fit(const CurveModel& model, const CurveSet& set, const train::DescentOptions& options) {
-  train::descend(
-      model.parameters, set.x.size(0),
-      [&](const Tensor& rows) {
-        const auto part = set.rows(rows);
-        const auto scores = model.scores(part.x);
-        return part.y.is_floating_point() ? (scores - part.y).square().mean()
-                                          : torch::cross_entropy_loss(scores, part.y);
-      },
-      options);
-}
-
-double accuracy(const CurveModel& model, const CurveSet& set) {
-  return train::share_correct(train::outputs(model.scores, set.x), set.y);
-}
+using Make = train::MakeCurveModel;
 
 Make method(const std::string& name, int64_t outputs, int64_t kernel) {
   return [=](const CurveSet& train) {
@@ -51,25 +27,6 @@ Make method(const std::string& name, int64_t outputs, int64_t kernel) {
 const std::vector<std::string> kMethods = {"fnn-conv",   "fnn-mixed", "fnn-dense", "flm",
                                            "fpca-logit", "knn",       "cnn",       "mlp"};
 
-/// Quality on the last fifth of `set` after learning the rest, accuracy or minus the squared error;
-/// with `folds`, the mean over so many fifths.
-double held_out(const Make& make, const CurveSet& set, const train::DescentOptions& options,
-                int folds) {
-  const int64_t count = set.x.size(0), part = count / 5;
-  double sum = 0;
-  for (int fold = 0; fold < folds; ++fold) {
-    const int64_t from = count - (fold + 1) * part;
-    const auto rest = torch::cat({torch::arange(from), torch::arange(from + part, count)});
-    const auto learned = set.rows(rest), held = set.rows(torch::arange(from, from + part));
-    const auto model = make(learned);
-    fit(model, learned, options);
-    const auto scores = train::outputs(model.scores, held.x);
-    sum += held.y.is_floating_point() ? -(scores - held.y).square().mean().item<double>()
-                                      : train::share_correct(scores, held.y);
-  }
-  return sum / folds;
-}
-
 /// `options` with the rate, and for the functional linear model the ridge, that do best on a
 /// validation part of the training curves; the same grid for every method.
 train::DescentOptions tuned(study::Choices& choices, const std::string& name,
@@ -79,7 +36,7 @@ train::DescentOptions tuned(study::Choices& choices, const std::string& name,
   const auto choose = [&](const char* what, const std::vector<double>& grid, double& field) {
     field = choices.best(fmt::format("{} of {}, {}", what, name, where), grid, [&](double value) {
       field = value;
-      return held_out(make, set, options, folds);
+      return train::held_out_quality(make, set, options, folds);
     });
   };
   choose("rate", {1e-3, 3e-3, 1e-2, 3e-2, 1e-1}, options.rate);
@@ -98,7 +55,7 @@ BumpFigures on_bumps(study::Lab& lab, study::Choices& choices, const std::string
   const data::BumpOptions placed{.signal = 1}, centred{.signal = 1, .centred = true},
       moved{.signal = 1, .centred = true, .shift = 0.25}, fine{.points = 255, .signal = 1};
   const auto draw = [](int64_t count, const data::BumpOptions& options, uint64_t seed) {
-    return tensors(data::shifted_bumps(count, options, seed));
+    return study::curves(data::shifted_bumps(count, options, seed));
   };
   const auto make = method(name, 4, 25);
   const train::DescentOptions epochs{.epochs = lab.by_scale(1, 15, 30), .batch = 32, .decay = 0.2},
@@ -108,30 +65,30 @@ BumpFigures on_bumps(study::Lab& lab, study::Choices& choices, const std::string
              on_centred =
                  tuned(choices, name, "centred", make, draw(many / 2, centred, first), epochs),
              on_few = tuned(choices, name, "100 curves", make, draw(100, placed, first + 900),
-                            steps, lab.by_scale(1, 5, 5));
+                            steps, lab.by_scale(1, 3, 5));
   BumpFigures out;
   const auto figures = lab.over_seeds([&](uint64_t seed) -> std::vector<double> {
     const auto learned = draw(many, placed, seed), test = draw(tested, placed, seed + 500);
     const auto model = make(learned);
-    fit(model, learned, on_many);
-    const double correct = accuracy(model, test);
+    train::fit_curves(model, learned, on_many);
+    const double correct = train::curve_accuracy(model, test);
     out.roughness = model.roughness ? model.roughness() : 0, out.weights = model.weights();
     const auto dense = draw(tested, fine, seed + 500);
     const double twice =
         model.at_twice ? train::share_correct(train::outputs(model.at_twice, dense.x), dense.y) : 0;
     const auto middle = draw(many / 2, centred, seed);
     const auto still = make(middle);
-    fit(still, middle, on_centred);
-    const double here = accuracy(still, draw(tested, centred, seed + 500)),
-                 there = accuracy(still, draw(tested, moved, seed + 500));
+    train::fit_curves(still, middle, on_centred);
+    const double here = train::curve_accuracy(still, draw(tested, centred, seed + 500)),
+                 there = train::curve_accuracy(still, draw(tested, moved, seed + 500));
     const auto few = draw(100, placed, seed + 900);
     const auto small = make(few);
-    fit(small, few, on_few);
+    train::fit_curves(small, few, on_few);
     return {correct,
             there,
             here - there,
             twice,
-            accuracy(small, test),
+            train::curve_accuracy(small, test),
             small.roughness ? small.roughness() : 0};
   });
   out.correct = figures[0], out.shifted = figures[1], out.drop = figures[2], out.twice = figures[3];
@@ -153,32 +110,24 @@ void bumps(study::Lab& lab, study::Choices& choices) {
   }
   const auto &conv = found["fnn-conv"], &cnn = found["cnn"];
   const auto correct = [&](const char* name) { return found[name].correct.mean(); };
-  lab.claim("bumps at random places: fnn-conv")
-      .paper("outperforms a benchmark of functional data analysis")
-      .measured(conv.correct)
-      .in_percent()
+  const auto share = [&](const char* text, const char* paper, const Figure& measured) {
+    return lab.claim(text).paper(paper).measured(measured).in_percent();
+  };
+  share("bumps at random places: fnn-conv", "outperforms functional data analysis", conv.correct)
       .at_least(0.95);
-  lab.claim("bumps at random places: fnn-conv less the best of flm, fpca-logit and mlp")
-      .paper("outperforms a benchmark of functional data analysis")
-      .measured(correct("fnn-conv") -
-                std::max({correct("flm"), correct("fpca-logit"), correct("mlp")}))
-      .in_percent()
+  share("bumps at random places: fnn-conv less the best of flm, fpca-logit and mlp",
+        "outperforms functional data analysis",
+        correct("fnn-conv") - std::max({correct("flm"), correct("fpca-logit"), correct("mlp")}))
       .at_least(0.25);
-  lab.claim("trained on centred bumps, shifted by 25 %: fnn-conv loses")
-      .paper("shift invariant")
-      .measured(conv.drop)
-      .in_percent()
+  share("trained on centred bumps, shifted by 25 %: fnn-conv loses", "shift invariant", conv.drop)
       .at_most(0.01);
-  lab.claim("trained on centred bumps, shifted by 25 %: mlp loses")
-      .paper("none given")
-      .measured(found["mlp"].drop)
-      .in_percent()
+  share("trained on centred bumps, shifted by 25 %: mlp loses", "none given", found["mlp"].drop)
       .at_least(0.20);
-  lab.claim("100 curves: fnn-conv less plain cnn")
-      .paper("none given")
-      .measured(conv.few.mean() - cnn.few.mean())
-      .in_percent()
+  share("100 curves: fnn-conv less plain cnn", "none given", conv.few.mean() - cnn.few.mean())
       .at_least(0.03);
+  share("tested at twice the sampling rate without retraining: fnn-conv loses", "none given",
+        conv.correct.mean() - conv.twice.mean())
+      .at_most(0.01);
   lab.claim("weights of fnn-conv over those of the plain cnn")
       .paper("few parameters")
       .measured(static_cast<double>(conv.weights) / static_cast<double>(cnn.weights))
@@ -187,48 +136,32 @@ void bumps(study::Lab& lab, study::Choices& choices) {
       .paper("smoothness preserving")
       .measured(conv.few_roughness.mean() / cnn.few_roughness.mean())
       .at_most(0.1);
-  lab.claim("tested at twice the sampling rate without retraining: fnn-conv loses")
-      .paper("none given")
-      .measured(conv.correct.mean() - conv.twice.mean())
-      .in_percent()
-      .at_most(0.01);
 }
 
 void brain_waves(study::Lab& lab, study::Choices& choices) {
   auto table = lab.table("EEG-like trials, three classes",
                          {"event over noise, dB", "fnn-conv", "flm", "cnn"});
   const auto draw = [&](int64_t count, double decibel, uint64_t seed) {
-    return tensors(data::brain_waves(count, {.decibel = decibel}, seed));
+    return study::curves(data::brain_waves(count, {.decibel = decibel}, seed));
   };
   const int64_t many = lab.by_scale(40, 800, 4000), tested = lab.by_scale(40, 400, 1000);
+  std::map<std::string, train::DescentOptions> options;
+  const std::vector<std::string> methods{"fnn-conv", "flm", "cnn"};
+  for (const auto& name : methods)
+    options[name] =
+        tuned(choices, name, "EEG-like at 0 dB", method(name, 3, 33), draw(many, 0, lab.seeds()[0]),
+              {.epochs = lab.by_scale(1, 6, 20), .batch = 32, .decay = 0.2});
   for (const double decibel : {-6.0, 0.0, 6.0}) {
     std::vector<study::Cell> row{decibel};
-    for (const char* name : {"fnn-conv", "flm", "cnn"}) {
-      const auto make = method(name, 3, 33);
-      const auto options = tuned(choices, name, fmt::format("EEG-like at {} dB", decibel), make,
-                                 draw(many, decibel, lab.seeds()[0]),
-                                 {.epochs = lab.by_scale(1, 6, 20), .batch = 32, .decay = 0.2});
+    for (const auto& name : methods)
       row.emplace_back(lab.over_seeds([&](uint64_t seed) {
         const auto learned = draw(many, decibel, seed);
-        const auto model = make(learned);
-        fit(model, learned, options);
-        return accuracy(model, draw(tested, decibel, seed + 500));
+        const auto model = method(name, 3, 33)(learned);
+        train::fit_curves(model, learned, options[name]);
+        return train::curve_accuracy(model, draw(tested, decibel, seed + 500));
       }));
-    }
     table.add(std::move(row));
   }
-}
-
-CurveSet from_csv(const char* file, int64_t labels) {
-  const auto table = data::read_csv(data::find_file("fda-curves", {file}));
-  std::vector<float> values;
-  std::vector<std::vector<double>> columns;
-  for (int64_t c = 0; c < table.columns(); ++c) columns.push_back(table.numbers(c));
-  for (int64_t r = 0; r < table.rows(); ++r)
-    for (const auto& column : columns) values.push_back(static_cast<float>(column[r]));
-  const auto all = torch::tensor(values).reshape({table.rows(), table.columns()});
-  const auto y = all.slice(1, table.columns() - labels);
-  return {all.slice(1, 0, table.columns() - labels).unsqueeze(2), labels == 1 ? y : y.argmax(1)};
 }
 
 /// Figures over 80/20 splits; what is chosen is chosen on the training part of the first.
@@ -243,9 +176,9 @@ std::vector<Figure> over_splits(
     const int64_t cut = set.x.size(0) * 4 / 5;
     const auto learned = set.rows(order.slice(0, 0, cut));
     if (i == 0)
-      options = tuned(choices, name, where, make, learned, options, lab.by_scale(1, 2, 5));
+      options = tuned(choices, name, where, make, learned, options, lab.by_scale(1, 1, 5));
     const auto model = make(learned);
-    fit(model, learned, options);
+    train::fit_curves(model, learned, options);
     const auto values = judge(model, set.rows(order.slice(0, cut)));
     out.resize(values.size());
     for (size_t f = 0; f < values.size(); ++f) out[f].values.push_back(values[f]);
@@ -254,8 +187,8 @@ std::vector<Figure> over_splits(
 }
 
 void measured_curves(study::Lab& lab, study::Choices& choices) {
-  auto tecator = from_csv("tecator_fat.csv", 1);
-  const auto nox = from_csv("nox_one_hot.csv", 2);
+  auto tecator = study::measured_curves("tecator_fat.csv", 1);
+  const auto nox = study::measured_curves("nox_one_hot.csv", 2);
   auto table = lab.table("measured curves, 80/20 splits",
                          {"data", "method", "MAE of fat, % (NOx: accuracy)", "R²"});
   constexpr double kUnit = 10;
@@ -263,7 +196,7 @@ void measured_curves(study::Lab& lab, study::Choices& choices) {
   const auto fat = [&](const std::string& name, const Make& make, int64_t batch) {
     const auto figures = over_splits(
         lab, choices, name, "Tecator", tecator, make,
-        {.batch = batch, .steps = lab.by_scale<int64_t>(10, 4000, 10'000), .decay = 0.1},
+        {.batch = batch, .steps = lab.by_scale<int64_t>(10, 2000, 10'000), .decay = 0.1},
         [&](const CurveModel& model, const CurveSet& test) -> std::vector<double> {
           const auto error = train::outputs(model.scores, test.x) - test.y;
           return {error.abs().mean().item<double>() * kUnit,
@@ -281,7 +214,7 @@ void measured_curves(study::Lab& lab, study::Choices& choices) {
         over_splits(lab, choices, name, "NOx", nox, make,
                     {.batch = 32, .steps = lab.by_scale<int64_t>(10, 1000, 5000), .decay = 0.2},
                     [](const CurveModel& model, const CurveSet& test) -> std::vector<double> {
-                      return {accuracy(model, test)};
+                      return {train::curve_accuracy(model, test)};
                     });
     table.row("NOx", name, figures[0], "");
     return figures[0];

@@ -1,12 +1,10 @@
-#include <cmath>
-#include <filesystem>
 #include <map>
 
-#include "cajal/data/catalogue.h"
-#include "cajal/data/image.h"
 #include "cajal/layers/vision/super_resolution.h"
 #include "cajal/math/picture.h"
+#include "cajal/math/polynomial.h"
 #include "cajal/study/study.h"
+#include "cajal/study/super_resolution.h"
 #include "cajal/train/descent.h"
 
 namespace {
@@ -21,23 +19,6 @@ const std::vector<std::pair<std::string, std::function<Tensor(const Tensor&)>>> 
     {"tan 1.4x", [](const Tensor& x) { return torch::tan(1.4 * x); }},
     {"atan 8x", [](const Tensor& x) { return torch::atan(8 * x); }},
     {"|x|", [](const Tensor& x) { return x.abs(); }}};
-
-/// The polynomial with the smallest largest error on the points, by Lawson's weights.
-Tensor best_polynomial(const Tensor& x, const Tensor& y, int64_t weights) {
-  const auto powers =  // Chebyshev's polynomials, cos(k acos x)
-      torch::cos(torch::acos(x).unsqueeze(1) * torch::arange(weights, torch::kDouble));
-  auto share = torch::full_like(y, 1.0 / static_cast<double>(y.numel()));
-  Tensor fit;
-  for (int i = 0; i < 400; ++i) {
-    const auto weighted = powers * share.unsqueeze(1);
-    const auto normal =
-        torch::matmul(weighted.t(), powers) + 1e-13 * torch::eye(weights, torch::kDouble);
-    fit = torch::matmul(powers, torch::matmul(normal.inverse(), torch::matmul(weighted.t(), y)));
-    share = share * (fit - y).abs();
-    share = share / share.sum();
-  }
-  return fit;
-}
 
 Tensor trained(const std::vector<Tensor>& parameters, const Tensor& x, const Tensor& y,
                int64_t steps, double rate, const std::function<Tensor(const Tensor&)>& model) {
@@ -82,66 +63,25 @@ void approximate(study::Lab& lab) {
     const auto y = f(x);
     add(name, "Paon-A [3/3]", 7, y, [&] { return pade_fit(PadeForm::a, 3, 3, x, y, steps); });
     add(name, "Paon-S [3/3]", 7, y, [&] { return pade_fit(PadeForm::s, 3, 3, x, y, steps); });
-    add(name, "best polynomial", 7, y, [&] { return best_polynomial(x, y, 7); });
+    add(name, "best polynomial", 7, y, [&] { return math::best_polynomial(x, y, 7); });
     add(name, "ReLU network", 7, y, [&] { return relu_fit(2, x, y, steps); });
   }
   const auto y = kTargets[0].second(x);
   const auto three = add("runge", "Paon-A [0/2]", 3, y,
                          [&] { return pade_fit(PadeForm::a, 0, 2, x, y, steps, 0.3); });
   const auto polynomial =
-      add("runge", "best polynomial", 3, y, [&] { return best_polynomial(x, y, 3); });
+      add("runge", "best polynomial", 3, y, [&] { return math::best_polynomial(x, y, 3); });
   lab.claim("Runge function: largest error of one Paon-A [0/2], three weights")
+      .paper("exactly representable")
       .measured(three)
       .at_most(1e-3);
   lab.claim("Runge function: largest error of the best polynomial of three weights")
+      .paper("none given")
       .measured(polynomial)
       .at_least(0.3);
 }
 
 // Super-resolution.
-
-/// Luma [height, width] of a photo, cut to even sizes.
-Tensor photo(const std::string& name) {
-  const auto image =
-      data::read_image(data::find_file("photos", {name + ".ppm.gz", name + ".pgm.gz"}));
-  const std::vector<int32_t> wide(image.samples.begin(), image.samples.end());
-  const auto all = torch::tensor(wide, torch::kInt)
-                       .reshape({image.height, image.width, image.channels})
-                       .permute({2, 0, 1})
-                       .to(torch::kFloat) /
-                   image.maximum;
-  return math::luma(all)
-      .slice(0, 0, image.height / 4 * 4)
-      .slice(1, 0, image.width / 4 * 4)
-      .contiguous();
-}
-
-Tensor degraded(const Tensor& picture, int64_t scale) {
-  return math::round_to_8_bits(
-      math::resize_bicubic(picture, picture.size(0) / scale, picture.size(1) / scale));
-}
-
-struct Patches {
-  Tensor low, high;  // [count, 1, side, side], less 0.5
-};
-
-Patches patches(const std::vector<Tensor>& photos, int64_t count, int64_t side, int64_t scale,
-                Random random) {
-  std::vector<Tensor> low, high, small;
-  for (const auto& picture : photos) small.push_back(degraded(picture, scale));
-  for (int64_t i = 0; i < count; ++i) {
-    const auto p = random.below(photos.size());
-    const auto row =
-        static_cast<int64_t>(random.below(static_cast<uint64_t>(small[p].size(0) - side)));
-    const auto column =
-        static_cast<int64_t>(random.below(static_cast<uint64_t>(small[p].size(1) - side)));
-    const auto cut = [&](const Tensor& from, int64_t by) {
-      return from.slice(0, row * by, (row + side) * by).slice(1, column * by, (column + side) * by);
-    };
-    low.push_back(cut(small[p], 1)), high.push_back(cut(photos[p], scale));
-  }
-  return {torch::stack(low).unsqueeze(1) - 0.5, torch::stack(high).unsqueeze(1) - 0.5};
-}
 
 struct Rival {
   std::string name;
@@ -177,71 +117,42 @@ std::vector<Rival> rivals(int64_t channels, int64_t blocks, int64_t scale) {
           {"PadeNet-S, half the blocks", half}};
 }
 
-/// Crops side by side, a row a photo, enlarged three times.
-void write_crops(const std::vector<std::vector<Tensor>>& rows) {
-  std::vector<Tensor> lines;
-  for (const auto& row : rows) {
-    std::vector<Tensor> cells;
-    for (const auto& picture : row) {
-      const auto crop = picture.slice(0, picture.size(0) / 2 - 60, picture.size(0) / 2 + 20)
-                            .slice(1, picture.size(1) / 2 - 40, picture.size(1) / 2 + 60);
-      cells.push_back(crop.repeat_interleave(3, 0).repeat_interleave(3, 1));
-      cells.push_back(torch::ones({cells[0].size(0), 6}));
-    }
-    lines.push_back(torch::cat(cells, 1));
-    lines.push_back(torch::ones({6, lines[0].size(1)}));
-  }
-  const auto all = (torch::cat(lines, 0).clamp(0, 1) * 255).round().to(torch::kLong).contiguous();
-  data::Image image{.width = all.size(1), .height = all.size(0), .channels = 1, .samples = {}};
-  image.samples.assign(all.data_ptr<int64_t>(), all.data_ptr<int64_t>() + all.numel());
-  std::filesystem::create_directories("studies/results");
-  data::write_png("studies/results/paon-crops.png", image);
-}
-
 void super_resolution(study::Lab& lab) {
-  const int64_t scale = 2, side = lab.by_scale(8, 16, 48), steps = lab.by_scale(3, 500, 50'000);
+  const int64_t scale = 2, side = lab.by_scale(8, 16, 48), steps = lab.by_scale(3, 1500, 50'000);
   std::vector<Tensor> train_photos;
   for (const char* name : {"astronaut", "coffee", "brick", "grass", "gravel"})
-    train_photos.push_back(photo(name));
+    train_photos.push_back(study::luma_photo(name));
   const std::vector<std::string> tests = {"chelsea", "camera"};
   std::vector<Tensor> truth, small;
   for (const auto& name : tests)
-    truth.push_back(photo(name)
+    truth.push_back(study::luma_photo(name)
                         .slice(0, 0, lab.by_scale(64, 4096, 4096))
                         .slice(1, 0, lab.by_scale(64, 4096, 4096))
                         .contiguous()),
-        small.push_back(degraded(truth.back(), scale));
+        small.push_back(study::degraded(truth.back(), scale));
 
   auto table = lab.table("super-resolution x2",
                          {"model", "weights", "MAC per pixel in", "ms per step", "chelsea PSNR",
                           "chelsea SSIM", "camera PSNR", "camera SSIM", "mean PSNR"});
-  const auto judged = [&](const Tensor& picture, size_t i) -> std::vector<double> {
-    const auto inner = [&](const Tensor& x) {
-      return x.slice(0, scale, -scale).slice(1, scale, -scale);
-    };
-    const auto a = inner(math::round_to_8_bits(picture)), b = inner(truth[i]);
-    return {math::psnr(a, b), math::ssim(a, b)};
-  };
   std::vector<std::vector<Tensor>> crops(2);
   std::map<std::string, double> psnr;
   {
-    std::vector<double> row;
+    study::PictureQuality q[2];
     for (size_t i = 0; i < 2; ++i) {
       const auto y = math::resize_bicubic(small[i], truth[i].size(0), truth[i].size(1));
-      const auto figures = judged(y, i);
-      row.insert(row.end(), figures.begin(), figures.end());
+      q[i] = study::quality(y, truth[i], scale);
       crops[i] = {truth[i], y};
     }
-    psnr["bicubic"] = (row[0] + row[2]) / 2;
-    table.row("bicubic", 0, "", "", row[0], row[1], row[2], row[3], psnr["bicubic"]);
+    psnr["bicubic"] = (q[0].psnr + q[1].psnr) / 2;
+    table.row("bicubic", 0, "", "", q[0].psnr, q[0].ssim, q[1].psnr, q[1].ssim, psnr["bicubic"]);
   }
   double divisor = 1e9;
   for (const auto& rival : rivals(lab.by_scale(4, 16, 64), lab.by_scale(2, 4, 8), scale)) {
     double work = 0;
     std::vector<Tensor> last;
     const auto figures = lab.over_seeds([&](uint64_t seed) -> std::vector<double> {
-      const auto data =
-          patches(train_photos, lab.by_scale(32, 3000, 20'000), side, scale, Random(seed, 9));
+      const auto data = study::patch_pairs(train_photos, lab.by_scale(32, 3000, 20'000), side,
+                                           scale, Random(seed, 9));
       SuperResolution net(rival.options);
       work = net->work_per_pixel();
       const auto run = train::descend(
@@ -258,8 +169,8 @@ void super_resolution(study::Lab& lab) {
         const torch::NoGradGuard no_grad;
         const auto x = small[i].unsqueeze(0).unsqueeze(0) - 0.5;
         last.push_back(net->forward(x)[0][0] + 0.5);
-        const auto one = judged(last.back(), i);
-        out.insert(out.end(), one.begin(), one.end());
+        const auto one = study::quality(last.back(), truth[i], scale);
+        out.insert(out.end(), {one.psnr, one.ssim});
         divisor = std::min(divisor, net->smallest_divisor(x));
       }
       out.push_back((out[1] + out[3]) / 2);
@@ -273,13 +184,16 @@ void super_resolution(study::Lab& lab) {
       for (size_t i = 0; i < 2; ++i) crops[i].push_back(last[i]);
   }
   if (!lab.smoke()) {
-    write_crops(crops);
+    study::write_crops("studies/results/paon-crops.png", crops);
     lab.note(
         "studies/results/paon-crops.png: original, bicubic, ResNet, ResNet with equal weights, "
         "PadeNet-S");
   }
   const double ours = psnr["PadeNet-S [1/1]"];
-  lab.claim("PadeNet-S less bicubic, dB").measured(ours - psnr["bicubic"]).at_least(0.8);
+  lab.claim("PadeNet-S less bicubic, dB")
+      .paper("better")
+      .measured(ours - psnr["bicubic"])
+      .at_least(0.8);
   lab.claim("PadeNet-S less ResNet of equal depth, dB")
       .paper("better")
       .measured(ours - psnr["ResNet"])

@@ -3,7 +3,6 @@
 #include "cajal/study/study.h"
 #include "cajal/train/forward_forward.h"
 #include "cajal/train/local_blocks.h"
-#include "cajal/train/saved_bytes.h"
 
 namespace {
 using namespace cajal;
@@ -38,38 +37,10 @@ BlockLearner learner(const Method& m, const study::ImageTask& task, const Settin
   return BlockLearner(vision::block_net(o), task.classes, learning);
 }
 
-struct Memory {
-  double saved = 0, peak = 0;  // MB: what autograd held, what the allocator handed out
-};
-
-/// One step on a batch: saved tensors with the weights left out, and the allocator's peak over what
-/// was there before.
-Memory memory_of(BlockLearner learner, const torch::Tensor& x, const torch::Tensor& y) {
-  std::vector<torch::Tensor> weights;
-  for (size_t i = 0; i < learner.blocks().size(); ++i)
-    for (const auto& p : learner.block_parameters(i)) weights.push_back(p);
-  const train::SavedBytes saved(weights);
-  const train::AllocatedBytes allocated;
-  learner.step(x, y);
-  return {static_cast<double>(saved.peak()) / 1e6, static_cast<double>(allocated.peak()) / 1e6};
-}
-
-/// Accuracy of the averaged vote of the first 1, 2, ... heads.
-std::vector<double> prefixes(BlockLearner& learner, const study::Pictures& at) {
-  std::vector<double> out;
-  torch::Tensor sum;
-  for (const auto& scores : learner.scores(at.x)) {
-    const auto own = scores.softmax(1);
-    sum = sum.defined() ? sum + own : own;
-    out.push_back(study::accuracy(sum.argmax(1), at.y));
-  }
-  return out;
-}
-
 struct Row {
   study::Figure averaged, last, early, blocks, seconds, predict;
   std::vector<study::Figure> after_block;
-  Memory memory;
+  train::StepMemory memory;
   double head_share = 0;
 };
 
@@ -82,7 +53,7 @@ Row measure(study::Lab& lab, const Method& m, const study::ImageTask& task, cons
     const double seconds = training.seconds() / static_cast<double>(at.epochs);
     const auto exit = net.best_prefix(task.valid.x, task.valid.y);
     const Stopwatch predicting;
-    const auto by_prefix = prefixes(net, task.test);
+    const auto by_prefix = net.accuracy_by_prefix(task.test.x, task.test.y);
     std::vector<double> out{
         by_prefix.back(),
         study::accuracy(net.predict(task.test.x, train::BlockVote::last), task.test.y),
@@ -99,7 +70,7 @@ Row measure(study::Lab& lab, const Method& m, const study::ImageTask& task, cons
   row.averaged = f[0], row.last = f[1], row.early = f[2], row.blocks = f[3], row.seconds = f[4];
   row.predict = f[5], row.after_block.assign(f.begin() + 6, f.end());
   const auto batch = task.train.first(128);
-  row.memory = memory_of(learner(m, task, at), batch.x, batch.y);
+  row.memory = train::step_memory(learner(m, task, at), batch.x, batch.y);
   return row;
 }
 
@@ -134,7 +105,7 @@ std::map<std::string, Row> on(study::Lab& lab, const study::ImageTask& task,
   for (const auto& m : methods) {
     const auto& row = out[m.name] = measure(lab, m, task, at);
     table.row(m.name, row.averaged, row.last, row.early, row.blocks, row.seconds, row.predict,
-              row.memory.saved, row.memory.peak, 100 * row.head_share);
+              row.memory.saved / 1e6, row.memory.peak / 1e6, 100 * row.head_share);
     std::string steps;
     for (const auto& a : row.after_block) steps += fmt::format("{:.3f} ", a.mean());
     blocks.row(m.name, steps);
@@ -194,9 +165,9 @@ void costs(study::Lab& lab, const std::map<std::string, Row>& rows, const Settin
     auto ours = learner(kMethods[2], task, at), theirs = learner(kMethods[0], task, at);
     const auto times = time_interleaved({[&] { ours.step(x, y); }, [&] { theirs.step(x, y); }},
                                         lab.by_scale(2, 7, 15), 1);
-    const auto a = memory_of(learner(kMethods[2], task, at), x, y),
-               b = memory_of(learner(kMethods[0], task, at), x, y);
-    table.row(classes, times.ratio(0, 1), a.saved, b.saved);
+    const auto a = train::step_memory(learner(kMethods[2], task, at), x, y),
+               b = train::step_memory(learner(kMethods[0], task, at), x, y);
+    table.row(classes, times.ratio(0, 1), a.saved / 1e6, b.saved / 1e6);
     if (classes == 10)
       lab.claim("time of a step, sff-block over bp, 10 classes")
           .paper("similar")
@@ -247,16 +218,14 @@ void run(study::Lab& lab) {
   judge(lab, digits, "MNIST", -0.010);
   if (!lab.smoke()) {
     const auto task = standardised(study::find_images(lab, "fashion-mnist", 3));
-    auto longer = at;
-    longer.epochs = lab.by_scale(1, 12, 30);
-    const auto clothes = on(lab, task, kMethods, longer, true);
+    const auto clothes = on(lab, task, kMethods, at, true);
     judge(lab, clothes, "Fashion", -0.015);
     lab.claim("Fashion: sff-block over bp, stretch")
         .paper("stronger when data are scarce")
         .measured(clothes.at("sff-block").averaged.mean() - clothes.at("bp").averaged.mean())
         .in_percent()
         .at_least(0);
-    auto mobile = longer;
+    auto mobile = at;
     mobile.net = vision::Net::mobilenet_v3_small, mobile.width = lab.by_scale(0.125, 0.25, 1.0);
     on(lab, task, kTwo, mobile);
     transfer(lab, {.width = at.width, .epochs = lab.by_scale(1, 4, 20)});

@@ -128,6 +128,21 @@ TEST(Pade, TheGroupedConvolutionEqualsALoopOverPowers) {
     }
 }
 
+// The official layers have no groups: what one group sees does not reach the other's outputs.
+TEST(PadeTraps, GroupsDoNotSeeEachOther) {
+  torch::manual_seed(6);
+  PadeConv2d layer(
+      PadeConv2dOptions{.inputs = 4, .outputs = 6, .numerator = 2, .denominator = 1, .groups = 2});
+  randomise(*layer);
+  const torch::NoGradGuard no_grad;
+  auto x = 0.5 * torch::randn({1, 4, 5, 5});
+  const auto before = layer->forward(x);
+  x.slice(1, 0, 2).add_(1);
+  const auto after = layer->forward(x);
+  EXPECT_FALSE(torch::allclose(before.slice(1, 0, 3), after.slice(1, 0, 3)));
+  EXPECT_TRUE(torch::equal(before.slice(1, 3), after.slice(1, 3)));
+}
+
 TEST(Pade, TransposedConvolutionEqualsALoopOverPowers) {
   torch::manual_seed(5);
   PadeConvTranspose2d layer(PadeConvTranspose2dOptions{.inputs = 3,

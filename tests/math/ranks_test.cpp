@@ -46,4 +46,19 @@ TEST(GaussLegendre, IsExactForPolynomialsBelowTwiceItsNodes) {
 }
 
 }  // namespace
+TEST(MeanRanks, CountFromTheBestAndShareTies) {
+  // Block 0: higher is better; block 1: lower is.
+  const auto r = math::mean_ranks({{0.9, 3}, {0.8, 1}, {0.8, 2}}, {true, false});
+  EXPECT_DOUBLE_EQ(r[0], (1 + 3) / 2.0);
+  EXPECT_DOUBLE_EQ(r[1], (2.5 + 1) / 2);
+  EXPECT_DOUBLE_EQ(r[2], (2.5 + 2) / 2);
+  EXPECT_THROW(math::mean_ranks({{1, 2}, {1}}, {true, true}), Error);
+}
+
+// Demšar 2006: 4 methods over 14 data sets, 2.569 sqrt(4 * 5 / (6 * 14)) = 1.25.
+TEST(CriticalRankDifference, IsThatOfDemsarsExample) {
+  EXPECT_NEAR(math::critical_rank_difference(4, 14), 1.25, 0.005);
+  EXPECT_THROW(math::critical_rank_difference(1, 14), Error);
+}
+
 }  // namespace cajal::math

@@ -68,6 +68,53 @@ TEST(GraphLearning, LabelsOfTestNodesChangeNeitherWeightsNorPredictions) {
   }
 }
 
+// The trap: the official code has a sum in training and a mean in prediction under one name.
+TEST(GraphTraps, GoodnessIsASumInTrainingAndAMeanInPrediction) {
+  const auto h = torch::tensor({{1.0, 2.0, 3.0}, {0.0, 0.0, 1.0}});
+  EXPECT_TRUE(torch::allclose(training_surplus(h, 2), torch::tensor({12.0, -1.0})));
+  EXPECT_TRUE(torch::allclose(prediction_surplus(h, 2), torch::tensor({8.0 / 3, -5.0 / 3})));
+}
+
+// The trap: the official bottom-up pass of top-to-input feeds raw states where training feeds
+// normed ones. One time step by hand, all states directions, predicts what the rule predicts.
+TEST(GraphTraps, TheBottomUpPassOfTopToInputFeedsNormedStates) {
+  const auto task = clouds();
+  const auto split = split_nodes(task.labels, 5, 0, 1);
+  auto o = quick();
+  o.max_epochs = 20, o.time_steps = 1;
+  torch::manual_seed(5);
+  const auto out = learn_nodes(task, split, GraphRule::top_to_input, o);
+  torch::manual_seed(5);
+  const auto class_features = torch::randn({2, 6});  // what the rule draws first
+  const torch::NoGradGuard no_grad;
+  const auto y = task.labels.index_select(0, split.train);
+  const auto graph = with_class_nodes(task, split.train, y, VirtualEdges::both, class_features);
+  const auto wiring = graph::wire(o.convolution, graph.edges, graph.features.rows());
+  const graph::AnyConvolution first(o.convolution, 6 + 16, 16), second(o.convolution, 16 + 2, 16);
+  size_t next = 0;
+  for (const auto& layer : {first, second})
+    for (auto p : layer.parameters()) p.copy_(out.parameters.at(next++));
+  ASSERT_EQ(next, out.parameters.size());
+  const auto direction = [](const torch::Tensor& h) {
+    return graph::Features(h).directions().dense;
+  };
+  auto labels = torch::full({graph.features.rows(), 2}, 0.5);
+  labels.index_copy_(0, split.train, torch::one_hot(y, 2).to(torch::kFloat));
+  labels.index_copy_(0, graph.ids, torch::eye(2));
+  labels = direction(labels);
+  const auto bottom = graph.features.directions();
+  const auto up = [&](const torch::Tensor& above) { return first(bottom.beside(above), wiring); };
+  const auto top = [&](const torch::Tensor& below) {
+    return second(graph::Features(below).beside(labels), wiring);
+  };
+  const auto low = direction(up(torch::zeros({graph.features.rows(), 16})));
+  const auto high = direction(top(low));
+  auto votes = torch::zeros({task.nodes(), 2});
+  for (const auto& h : {up(high), top(low)})
+    votes += h.narrow(0, 0, task.nodes()).matmul(h.index_select(0, graph.ids).t()).softmax(1);
+  EXPECT_TRUE(torch::equal(votes.argmax(1), out.predicted));
+}
+
 TEST(GraphLearning, NoGradientCrossesLayers) {
   const auto task = clouds();
   const auto known = torch::arange(20);

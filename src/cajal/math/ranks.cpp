@@ -41,6 +41,32 @@ std::vector<double> ranks(std::span<const double> values) {
   return out;
 }
 
+std::vector<double> mean_ranks(const std::vector<std::vector<double>>& values,
+                               const std::vector<bool>& higher) {
+  for (const auto& own : values)
+    require(own.size() == higher.size(), "mean ranks: a method has {} values, expected {}",
+            own.size(), higher.size());
+  std::vector<double> out(values.size());
+  for (size_t block = 0; block < higher.size(); ++block) {
+    std::vector<double> column;
+    for (const auto& own : values) column.push_back(higher[block] ? -own[block] : own[block]);
+    const auto place = ranks(column);
+    for (size_t m = 0; m < values.size(); ++m)
+      out[m] += (place[m] + 1) / static_cast<double>(higher.size());
+  }
+  return out;
+}
+
+double critical_rank_difference(int methods, int blocks) {
+  // Studentised range at 5 % over √2, for 2 and more methods.
+  constexpr double kQ[] = {1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164, 3.219,
+                           3.268, 3.313, 3.354, 3.391, 3.426, 3.458, 3.489, 3.517, 3.544};
+  require(methods >= 2 && methods <= 20 && blocks > 0,
+          "critical rank difference: {} methods over {} blocks, expected 2 to 20 over one or more",
+          methods, blocks);
+  return kQ[methods - 2] * std::sqrt(methods * (methods + 1.0) / (6.0 * blocks));
+}
+
 double pearson(std::span<const double> x, std::span<const double> y) {
   const auto m = moments(x, y);
   return m.xy / std::sqrt(m.xx * m.yy);

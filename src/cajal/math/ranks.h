@@ -8,6 +8,16 @@ namespace cajal::math {
 /// Ranks from 0; equal values share the mean of theirs.
 std::vector<double> ranks(std::span<const double> values);
 
+/// Mean rank of each method over the blocks, 1 for the best; values[method][block], `higher[block]`
+/// says which way is better there; of equal values half the place. Throws Error for methods with
+/// other numbers of blocks.
+std::vector<double> mean_ranks(const std::vector<std::vector<double>>& values,
+                               const std::vector<bool>& higher);
+
+/// How far two mean ranks of `methods` (18) must lie apart over that many blocks to differ at the
+/// 5 % level, by Nemenyi's test. Source: Demšar 2006, Statistical comparisons of classifiers.
+double critical_rank_difference(int methods, int blocks);
+
 /// Pearson's correlation; NaN where a side is constant. Throws Error for samples of other lengths.
 double pearson(std::span<const double> x, std::span<const double> y);
 

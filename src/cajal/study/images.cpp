@@ -81,6 +81,17 @@ std::optional<ImageTask> texture_task(Lab& lab, int64_t count, uint64_t seed, in
                    part(std::max<int64_t>(count / 2, 3), 2, 0.7, 1)};
 }
 
+torch::Tensor photo(const std::string& name) {
+  const auto image =
+      data::read_image(data::find_file("photos", {name + ".ppm.gz", name + ".pgm.gz"}));
+  const std::vector<int32_t> wide(image.samples.begin(), image.samples.end());
+  return torch::tensor(wide, torch::kInt)
+             .reshape({image.height, image.width, image.channels})
+             .permute({2, 0, 1})
+             .to(torch::kFloat) /
+         image.maximum;
+}
+
 double accuracy(const torch::Tensor& predicted, const torch::Tensor& labels) {
   return predicted.eq(labels).to(torch::kDouble).mean().item<double>();
 }

@@ -43,6 +43,9 @@ ImageTask shapes_task(int64_t count, uint64_t seed, int64_t size = 32, int64_t c
 /// Nothing, and a line under "not shown", where the photos are not here.
 std::optional<ImageTask> texture_task(Lab& lab, int64_t count, uint64_t seed, int64_t size = 32);
 
+/// A photo of the data set "photos" by its name, [channels, height, width], 0 to 1.
+torch::Tensor photo(const std::string& name);
+
 /// Share of equal elements.
 double accuracy(const torch::Tensor& predicted, const torch::Tensor& labels);
 

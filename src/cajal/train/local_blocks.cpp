@@ -1,10 +1,12 @@
 #include "cajal/train/local_blocks.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cajal/layers/init.h"
 #include "cajal/layers/vision/goodness_head.h"
 #include "cajal/train/goodness.h"
+#include "cajal/train/saved_bytes.h"
 
 namespace cajal::train {
 namespace {
@@ -220,18 +222,31 @@ torch::Tensor BlockLearner::predict(const torch::Tensor& x, BlockVote vote, size
   return sum.argmax(1);
 }
 
-size_t BlockLearner::best_prefix(const torch::Tensor& x, const torch::Tensor& y) {
-  const auto all = scores(x);
-  size_t best = 1;
-  int64_t most = -1;
+std::vector<double> BlockLearner::accuracy_by_prefix(const torch::Tensor& x,
+                                                     const torch::Tensor& y) {
+  std::vector<double> out;
   torch::Tensor sum;
-  for (size_t i = 0; i < all.size(); ++i) {
-    const auto own = all[i].softmax(1);
+  for (const auto& scores : this->scores(x)) {
+    const auto own = scores.softmax(1);
     sum = sum.defined() ? sum + own : own;
-    const auto right = sum.argmax(1).eq(y).sum().item<int64_t>();
-    if (right > most) most = right, best = i + 1;
+    out.push_back(sum.argmax(1).eq(y).to(torch::kDouble).mean().item<double>());
   }
-  return best;
+  return out;
+}
+
+size_t BlockLearner::best_prefix(const torch::Tensor& x, const torch::Tensor& y) {
+  const auto all = accuracy_by_prefix(x, y);
+  return static_cast<size_t>(std::max_element(all.begin(), all.end()) - all.begin()) + 1;
+}
+
+StepMemory step_memory(BlockLearner learner, const torch::Tensor& x, const torch::Tensor& y) {
+  std::vector<torch::Tensor> weights;
+  for (size_t i = 0; i < learner.blocks().size(); ++i)
+    for (const auto& p : learner.block_parameters(i)) weights.push_back(p);
+  const SavedBytes saved(weights);
+  const AllocatedBytes allocated;
+  learner.step(x, y);
+  return {static_cast<double>(saved.peak()), static_cast<double>(allocated.peak())};
 }
 
 }  // namespace cajal::train

@@ -76,7 +76,9 @@ class BlockLearner {
   std::vector<torch::Tensor> scores(const torch::Tensor& x);
   torch::Tensor predict(const torch::Tensor& x, BlockVote vote = BlockVote::softmax,
                         size_t blocks = 0);
-  /// The number of first blocks whose vote is best on x, y: an early exit.
+  /// Accuracy of the softmax vote of the first 1, 2, ... heads on x, y.
+  std::vector<double> accuracy_by_prefix(const torch::Tensor& x, const torch::Tensor& y);
+  /// The number of first heads whose vote is best on x, y, the smallest of equals: an early exit.
   size_t best_prefix(const torch::Tensor& x, const torch::Tensor& y);
 
   std::vector<torch::Tensor> block_parameters(size_t i) const;  // the head's included
@@ -103,6 +105,12 @@ class BlockLearner {
   std::vector<LocalOptimizer> optimizers_;
   BlockLearning options_;
 };
+
+struct StepMemory {
+  double saved = 0, peak = 0;  // bytes: the most that autograd held, and the allocator handed out
+};
+/// Of one step on a batch, over what was there before; weights that autograd holds do not count.
+StepMemory step_memory(BlockLearner learner, const torch::Tensor& x, const torch::Tensor& y);
 
 }  // namespace cajal::train
 

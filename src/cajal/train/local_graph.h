@@ -77,6 +77,11 @@ struct GraphOutcome {
 GraphOutcome learn_nodes(const GraphTask& task, const NodeSplit& split, GraphRule rule,
                          const GraphLearning& options);
 
+/// How far the goodness of forward-forward lies over θ, [nodes] of h [nodes, width]. As published
+/// it is a sum of squares in training and their mean in prediction.
+torch::Tensor training_surplus(const torch::Tensor& h, double threshold);
+torch::Tensor prediction_surplus(const torch::Tensor& h, double threshold);
+
 /// The floor: labels that spread along the edges, those of training nodes fixed.
 torch::Tensor label_propagation(const GraphTask& task, const torch::Tensor& known,
                                 int64_t rounds = 50);

@@ -69,11 +69,6 @@ class Pairs {
   std::vector<graph::Wiring> wirings_;
 };
 
-/// Goodness in training is a sum of squares, in prediction their mean: both as published.
-torch::Tensor surplus(const torch::Tensor& h, Goodness kind, double threshold) {
-  return goodness(kind, h) - threshold;
-}
-
 torch::Tensor answers(const std::vector<Stream>& candidates) {
   std::vector<torch::Tensor> columns;
   for (const auto& c : candidates) columns.push_back(c.goodness);
@@ -93,7 +88,7 @@ GraphOutcome forward_forward(const Problem& p, bool class_nodes) {
   const auto pass = [&](const graph::AnyConvolution& layer, Stream& s) {
     const torch::NoGradGuard no_grad;
     const auto h = layer(s.input, pairs.wiring(s));
-    const auto own = surplus(h.narrow(0, 0, p.task.nodes()), Goodness::mean_squares, theta);
+    const auto own = prediction_surplus(h.narrow(0, 0, p.task.nodes()), theta);
     s.goodness = s.goodness.defined() ? s.goodness + own : own;
     s.input = graph::Features(h).directions();
   };
@@ -104,7 +99,7 @@ GraphOutcome forward_forward(const Problem& p, bool class_nodes) {
     LocalOptimizer optimizer(layer.parameters(), p.options.optimizer);
     const auto logits = [&](const Stream& s) {
       const auto h = layer(s.input, pairs.wiring(s)).index_select(0, p.split.train);
-      return surplus(h, Goodness::sum_squares, theta);
+      return training_surplus(h, theta);
     };
     out.epochs += train_until(layer.parameters(), p.options, out.saved_bytes, [&](bool validate) {
       double figure = 0;
@@ -139,6 +134,14 @@ GraphOutcome forward_forward(const Problem& p, bool class_nodes) {
 }
 
 }  // namespace graph_rules
+
+torch::Tensor training_surplus(const torch::Tensor& h, double threshold) {
+  return goodness(Goodness::sum_squares, h) - threshold;
+}
+
+torch::Tensor prediction_surplus(const torch::Tensor& h, double threshold) {
+  return goodness(Goodness::mean_squares, h) - threshold;
+}
 
 LinkSplit split_links(const torch::Tensor& edges, int64_t nodes, uint64_t seed) {
   const auto once = edges.index_select(1, edges[0].lt(edges[1]).nonzero().flatten());

@@ -1,0 +1,37 @@
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "cajal/core/random.h"
+#include "cajal/core/torch.h"
+
+/// Photos for super-resolution: degraded, cut into patches, judged and shown side by side. Pictures
+/// are luma [height, width], 0 to 1. Source: dossier paon.
+namespace cajal::study {
+
+/// Luma of a photo of the data set "photos", cut to sizes that 4 divides.
+torch::Tensor luma_photo(const std::string& name);
+
+/// Shrunk by cubic convolution with antialiasing, rounded to 8 bits.
+torch::Tensor degraded(const torch::Tensor& picture, int64_t scale);
+
+struct PatchPairs {
+  torch::Tensor low, high;  // [count, 1, side, side] and [count, 1, scale side, scale side], - 0.5
+};
+/// Patches of `side` pixels of the degraded photos from random places, and what they come from.
+PatchPairs patch_pairs(const std::vector<torch::Tensor>& photos, int64_t count, int64_t side,
+                       int64_t scale, Random random);
+
+struct PictureQuality {
+  double psnr = 0, ssim = 0;
+};
+/// Of a picture rounded to 8 bits, without `scale` pixels at its edges.
+PictureQuality quality(const torch::Tensor& picture, const torch::Tensor& truth, int64_t scale);
+
+/// Writes the middles of the pictures side by side as a PNG, a row of versions a photo, enlarged
+/// three times.
+void write_crops(const std::filesystem::path& path,
+                 const std::vector<std::vector<torch::Tensor>>& rows);
+
+}  // namespace cajal::study
