@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cajal/atlas/measure.h"
 #include "cajal/core/error.h"
 #include "cajal/core/random.h"
 
@@ -135,12 +136,7 @@ void each_activation(lm::Transformer& model, std::span<const int32_t> ids, int64
   for (int64_t first = 0; first < total;) {
     const auto count = std::max<int64_t>(1, std::min(batch, (total - first) / step));
     const auto length = std::min(step, total - first);
-    auto input =
-        torch::from_blob(const_cast<int32_t*>(ids.data() + first), {count, length}, torch::kInt)
-            .to(torch::kLong);
-    if (begins)
-      input = torch::cat({torch::full({count, 1}, config.begin_id, torch::kLong), input}, 1);
-    model->forward(input, pass);
+    model->forward(windows(config, ids.subspan(first, count * length), length), pass);
     take(first, torch::cat(layers, 1));
     first += count * length;
   }
