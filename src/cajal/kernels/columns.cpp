@@ -116,6 +116,31 @@ void AddColumnsAndShapes(const ColumnRows& in, ColumnSums& sums, uint8_t* fired,
   AddColumns<true>(in, sums, fired, bins);
 }
 
+/// Columns [begin, end) of rows that are `columns` long in `out`.
+void CentreColumns(const float* x, int64_t stride, const float* shift, int64_t rows,
+                   int64_t columns, int64_t begin, int64_t end, float* out, double* sum,
+                   double* square) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * stride;
+    float* to = out + r * columns;
+    int64_t c = begin;
+    for (; c + static_cast<int64_t>(kLanes) <= end; c += kLanes) {
+      hn::StoreU(hn::Sub(hn::LoadU(df, from + c), hn::LoadU(df, shift + c)), df, to + c);
+      for (size_t h = 0; h < kLanes; h += kWide) {
+        const auto wide = hn::PromoteTo(dd, hn::LoadU(dh, to + c + h));
+        double* const s = sum + c + h;
+        double* const s2 = square + c + h;
+        hn::StoreU(hn::Add(hn::LoadU(dd, s), wide), dd, s);
+        hn::StoreU(hn::MulAdd(wide, wide, hn::LoadU(dd, s2)), dd, s2);
+      }
+    }
+    for (; c < end; ++c) {
+      const double wide = to[c] = from[c] - shift[c];
+      sum[c] += wide, square[c] += wide * wide;
+    }
+  }
+}
+
 int64_t LiveEnergies(const float* a, const float* norm, int64_t neurons, float* energies) {
   int64_t count = 0, i = 0;
   for (; i + static_cast<int64_t>(kLanes) <= neurons; i += kLanes) {
@@ -142,6 +167,7 @@ namespace cajal {
 HWY_EXPORT(AddColumnsOnly);
 HWY_EXPORT(AddColumnsAndShapes);
 HWY_EXPORT(LiveEnergies);
+HWY_EXPORT(CentreColumns);
 
 namespace {
 
@@ -176,6 +202,15 @@ void add_columns(const ColumnRows& rows, ColumnSums& sums, uint8_t* fired, uint3
   for (int64_t r = 0; r < rows.rows; ++r)
     std::copy_n(fires.data() + r * kColumns, count, fired + r * rows.stride);
   if (bins) std::copy_n(counts.data(), count * kBins, bins);
+}
+
+void centre_columns(const float* x, int64_t stride, const float* shift, int64_t rows,
+                    int64_t columns, float* out, double* sum, double* square, ThreadPool& threads) {
+  constexpr int64_t together = 256;  // columns whose sums stay in L1
+  threads.parallel_for(columns, together, [&](int64_t from, int64_t to) {
+    for (int64_t c = from; c < to; c += together) HWY_DYNAMIC_DISPATCH(CentreColumns)
+    (x, stride, shift, rows, columns, c, std::min(to, c + together), out, sum, square);
+  });
 }
 
 int64_t live_energies(const float* a, const float* norm, int64_t neurons, float* energies) {

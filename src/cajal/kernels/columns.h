@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 
+#include "cajal/core/threads.h"
+
 /// Running sums down the columns of a table of activations, one column a neuron: what a census does
 /// at every token of every layer.
 namespace cajal {
@@ -34,6 +36,12 @@ struct alignas(64) ColumnSums {
 /// Adds the rows to `sums` and writes 1 where a neuron fired, else 0, to fired[row * stride +
 /// column]. With `bins` [columns, kBins] also adds up powers and a histogram of x.
 void add_columns(const ColumnRows& rows, ColumnSums& sums, uint8_t* fired, uint32_t* bins);
+
+/// out = x - shift, and its column sums and sums of squares added to `sum` and `square`, the rows
+/// one after the other. Shapes: x and out [rows, columns]; shift, sum, square [columns]. Row r of x
+/// begins at x + r * stride.
+void centre_columns(const float* x, int64_t stride, const float* shift, int64_t rows,
+                    int64_t columns, float* out, double* sum, double* square, ThreadPool& threads);
 
 /// Writes the output energies (a norm)^2 of a row that are not 0 (NaN included) to `energies`, in
 /// order, and returns how many they are. `energies` holds 16 places more than `neurons`.
