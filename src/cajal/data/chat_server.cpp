@@ -4,10 +4,13 @@
 
 #ifdef CAJAL_HTTPLIB
 #include <httplib.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <thread>
+#include <unordered_map>
 
 #include "cajal/core/random.h"
 #endif
@@ -74,6 +77,8 @@ struct ChatServer::State {
   int port = 0;
   std::atomic<int64_t> requests = 0, answered = 0;
   std::atomic<bool> stopping = false;
+  std::mutex mutex;
+  std::unordered_map<size_t, int64_t> asked;  // how often each body has come
 
   void serve(const httplib::Request& from, httplib::Response& to) {
     const auto number = requests++;
@@ -109,7 +114,11 @@ struct ChatServer::State {
 
   void whole(const httplib::Request& from, httplib::Response& to) {
     try {
-      const auto request = parse_request(from.body);
+      auto request = parse_request(from.body);
+      {
+        const std::lock_guard lock(mutex);
+        request.sample = asked[std::hash<std::string>()(from.body)]++;
+      }
       to.set_content(reply_to(request, answer(request)), kJson);
       ++answered;
     } catch (const std::exception& error) {
@@ -132,11 +141,19 @@ ChatServer::ChatServer(Answer answer, const ChatFaults& faults, int port, int th
   s.server.set_payload_max_length(size_t{4} << 20);
   s.server.Post("/v1/chat/completions",
                 [&s](const httplib::Request& from, httplib::Response& to) { s.serve(from, to); });
+  int listener = -1;
+  s.server.set_socket_options([&](int socket) {
+    listener = socket;
+    const int yes = 1;
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
   if (port == 0)
     s.port = s.server.bind_to_any_port("127.0.0.1");
   else
     s.port = s.server.bind_to_port("127.0.0.1", port) ? port : -1;
   require(s.port > 0, "127.0.0.1:{}: the port cannot be served from", port);
+  // The library lets 5 connections wait; the next ones would come back after a second.
+  ::listen(listener, 1024);
   s.thread = std::thread([&s] { s.server.listen_after_bind(); });
   while (!s.server.is_running()) sleep(0.001);
 }

@@ -22,7 +22,8 @@ struct ChatFaults {
   uint64_t seed = 0;
 };
 
-/// A server of POST /v1/chat/completions on the loopback, for tests and simulations.
+/// A server of POST /v1/chat/completions on the loopback, for tests and simulations. Protocols do
+/// not carry ChatRequest::sample: here it counts how often the same body came before.
 class ChatServer {
  public:
   using Answer = std::function<std::string(const ChatRequest& request)>;
