@@ -14,6 +14,7 @@ find_package(CURL)
 find_package(OpenSSL COMPONENTS Crypto)
 find_package(LibArchive)
 find_package(PNG)
+pkg_check_modules(HTTPLIB IMPORTED_TARGET cpp-httplib)  # serves chat models that are simulated
 find_package(fmt REQUIRED)
 
 # Imported, so that the installed package makes them again by including this same file.

@@ -31,7 +31,8 @@ struct Planted {
   torch::Tensor null;  // [k, width]
 };
 
-Planted plant(bool layer_norm, int64_t d, int64_t m, int64_t v, int64_t k, int64_t tokens) {
+Planted plant(bool layer_norm, int64_t d, int64_t m, int64_t v, int64_t k, int64_t tokens,
+              double length = 6) {
   Planted p;
   auto random = torch::randn({d, d}, torch::kDouble);
   if (layer_norm) random.select(1, 0).fill_(1);  // the mean direction: written and read by none
@@ -51,7 +52,7 @@ Planted plant(bool layer_norm, int64_t d, int64_t m, int64_t v, int64_t k, int64
   const auto ordinary = torch::mm(torch::randn({m, seen.size(0)}), seen);
   p.readout.value = ordinary / ordinary.norm(2, 1, true);
   for (int64_t n = 0; n < 8; ++n) {
-    p.readout.value[n].copy_(6 * p.null[n % k]);
+    p.readout.value[n].copy_(length * p.null[n % k]);
     p.readout.value[8 + n].copy_((n % 2 ? -1 : 1) * e);
   }
   p.stream.activations = torch::randn({tokens, m}).clamp_min(0);
@@ -63,16 +64,43 @@ Planted plant(bool layer_norm, int64_t d, int64_t m, int64_t v, int64_t k, int64
   return p;
 }
 
+Planted plant_for_claims(study::Lab& lab, bool layer_norm, uint64_t seed, double length) {
+  seed_everything(seed);
+  return plant(layer_norm, 96, lab.by_scale(64, 384, 384), lab.by_scale(500, 2000, 2000), 8,
+               lab.by_scale(32, 128, 256), length);
+}
+
+/// How long the entropy neurons are, against 1 of the others: the least of some lengths at which
+/// they act through the norm, on seeds that no claim is judged by.
+double choose_length(study::Lab& lab) {
+  auto table = lab.table("length of planted entropy neurons, chosen on seeds 1000 to 1002",
+                         {"length", "least norm share"});
+  double chosen = 0;
+  for (const double length : {1.5, 3.0, 6.0, 12.0}) {
+    double least = 1;
+    for (const bool layer_norm : {true, false})
+      for (int seed = 0; seed < lab.by_scale(1, 3, 3); ++seed) {
+        const auto p =
+            plant_for_claims(lab, layer_norm, static_cast<uint64_t>(1000 + seed), length);
+        const Ablation ablation(p.readout, p.stream, p.unigram, p.counts);
+        for (int64_t n = 0; n < 8; ++n)
+          least = std::min(least, atlas::effect_of(ablation, n).norm_share());
+      }
+    table.row(length, least);
+    if (chosen == 0 && (least >= 0.98 || length == 12)) chosen = length;
+  }
+  return chosen;
+}
+
 /// Claim 1.
 void planted(study::Lab& lab) {
+  const double length = choose_length(lab);
   auto table = lab.table("planted neurons", {"norm", "kind", "|w|", "cosine variance", "null share",
                                              "total", "direct", "norm share", "unigram share"});
   std::vector<double> exact, entropy, gap, unigram;
   for (const bool layer_norm : {true, false})
     for (int seed = 0; seed < lab.by_scale(1, 5, 5); ++seed) {
-      seed_everything(static_cast<uint64_t>(seed));
-      const auto p = plant(layer_norm, 96, lab.by_scale(64, 384, 384),
-                           lab.by_scale(500, 2000, 2000), 8, lab.by_scale(32, 128, 256));
+      const auto p = plant_for_claims(lab, layer_norm, static_cast<uint64_t>(seed), length);
       const auto space = atlas::null_space(p.readout);
       const auto rho = atlas::null_share(p.readout, space, p.readout.value);
       const auto top = std::get<0>(std::get<1>(rho.topk(8)).sort());

@@ -18,7 +18,7 @@ struct Build {
   std::string model, text, output, shard = "1/1";
   int64_t tokens = 32768, ablation = 512;
   double save_every = 60;
-  bool no_tables = false;
+  bool no_tables = false, compare_plain = false;
   atlas::MeasureOptions options;
 };
 
@@ -67,6 +67,31 @@ std::optional<atlas::Findings> find(const atlas::Census& census, lm::Transformer
   return atlas::describe(census, model, reading, options, &progress);
 }
 
+// The forward pass alone, logits included, over what the census has just read: beside it, unit by
+// unit in turn, so that drift of the machine's speed falls on both alike.
+class PlainPass {
+ public:
+  PlainPass(lm::Transformer& model, int64_t context) : model_(model), context_(context) {}
+
+  void operator()(std::span<const int32_t> ids) {
+    const torch::NoGradGuard no_grad;
+    const Stopwatch watch;
+    const auto whole = std::ssize(ids) / context_ * context_;
+    if (whole > 0) model_->forward(atlas::windows(model_->config, ids.first(whole), context_));
+    if (const auto rest = ids.subspan(whole); !rest.empty())
+      model_->forward(atlas::windows(model_->config, rest, std::ssize(rest)));
+    seconds += watch.seconds();
+    tokens += std::ssize(ids);
+  }
+
+  double seconds = 0;
+  int64_t tokens = 0;
+
+ private:
+  lm::Transformer& model_;
+  int64_t context_;
+};
+
 void build(Build& from) {
   read_shard(from.shard, from.options);
   from.options.tables = !from.no_tables;
@@ -86,6 +111,11 @@ void build(Build& from) {
         from.model, bytes / 1e9, memory / 1e9);
   }
   const fs::path unfinished = from.output + ".unfinished";
+  const auto& config = model->config;
+  const auto context =
+      from.options.context > 0 ? from.options.context : std::min<int64_t>(512, config.context);
+  PlainPass plain(model, context - (config.begin_id >= 0));
+  if (from.compare_plain) from.options.after_unit = std::ref(plain);
   if (from.options.by_layer) from.options.scratch = fs::absolute(from.output).parent_path();
   const Stopwatch watch;
   atlas::Checkpoint checkpoint{
@@ -99,7 +129,7 @@ void build(Build& from) {
                       "tokens");
     return atlas::measure(model, reading.ids, from.options, &progress, checkpoint);
   }();
-  const auto seconds = watch.seconds();
+  const auto seconds = watch.seconds() - plain.seconds;
   census.model = name_of(folder);
   census.text = reading.name;
   atlas::add_contexts(census, reading);
@@ -110,6 +140,11 @@ void build(Build& from) {
       stderr, "{}\n{} tokens in {:.1f} s ({:.0f} tokens/s, peak memory {} MB), written to {}\n",
       layer_table(census), census.tokens(), seconds, static_cast<double>(census.tokens()) / seconds,
       peak_memory_bytes() >> 20, from.output);
+  if (from.compare_plain)
+    fmt::print(stderr,
+               "the forward pass alone, logits included: {} tokens in {:.1f} s; the census took "
+               "{:.2f} times as long\n",
+               plain.tokens, plain.seconds, seconds / plain.seconds);
 }
 
 struct Merge {
@@ -141,6 +176,7 @@ struct Match {
   std::string file, model, text, baseline = "orthogonal";
   std::vector<std::string> others;
   int64_t tokens = 32768, memory = 4096;
+  bool bf16 = false;
   atlas::CorrelateOptions options;
 };
 
@@ -148,6 +184,7 @@ void match(Match& from) {
   from.options.turned = from_name<atlas::Basis>(from.baseline, "--baseline");
   require(from.options.turned != atlas::Basis::own, "--baseline own: nothing would be turned");
   from.options.memory = from.memory << 20;
+  if (from.bf16) from.options.precision = Precision::bf16;
   const auto census = atlas::load(from.file);
   auto findings = atlas::load_findings(from.file);
   require(findings.has_value(), "{}: an atlas without findings; build it with tables", from.file);
@@ -160,6 +197,13 @@ void match(Match& from) {
   for (const auto& name : from.others) {
     const auto place = lm::find_model(name);
     auto other = lm::load(place);
+    // As many tokens do not mean the same tokens.
+    const auto& config = other->config;
+    require(
+        config.vocabulary == model->config.vocabulary &&
+            atlas::read_text(place, config.vocabulary, from.text, from.tokens).ids == reading.ids,
+        "{} and {} read {} as different tokens; only models of one tokenizer can be matched",
+        from.model, name, from.text);
     Progress progress("match " + name, std::ssize(reading.ids), "tokens");
     const auto matches = atlas::correlate(model, other, reading.ids, from.options, &progress);
     atlas::add_matches(*findings, name_of(place), other, matches);
@@ -194,6 +238,8 @@ void setup_atlas_build(CLI::App& app) {
   app.add_flag("--no-tables", from->no_tables, "sums only: no shapes, positions, tokens, findings");
   app.add_flag("--by-layer", from->options.by_layer,
                "one layer in memory at a time, the stream in a file beside the output");
+  app.add_flag("--compare-plain", from->compare_plain,
+               "time the forward pass alone on the same text, in turn with the census");
   app.add_option("--ablation", from->ablation,
                  "tokens on which neurons of the last layer are ablated; 0 = none are")
       ->capture_default_str();
@@ -222,6 +268,7 @@ void setup_atlas_match(CLI::App& app) {
   app.add_option("--tokens", from->tokens, "of the text; 0 = all")->capture_default_str();
   app.add_option("--baseline", from->baseline, "turn of the other basis: orthogonal or gaussian")
       ->capture_default_str();
+  app.add_flag("--bf16", from->bf16, "products of numbers of 8 bits: faster, rho to about 1e-3");
   app.add_option("--memory", from->memory, "MB for sums; more neurons take more passes")
       ->capture_default_str();
   app.add_option("--seed", from->options.seed, "of the turn")->capture_default_str();

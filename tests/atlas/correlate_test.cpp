@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "cajal/atlas/confidence.h"
+#include "cajal/atlas/measure.h"
 #include "cajal/atlas/planted_neurons.h"
+#include "models/tiny.h"
 
 namespace cajal::atlas {
 namespace {
@@ -25,6 +27,30 @@ TEST(Pearson, EqualsTwoPassesInDoubleInWhateverOrder) {
   EXPECT_LT((forward.rho(0, 30) - two_pass(a, b)).abs().max().item<double>(), 1e-6);
   EXPECT_LT((backward.rho(0, 30) - two_pass(a, b)).abs().max().item<double>(), 1e-6);
   EXPECT_EQ(forward.tokens(), 6000);
+}
+
+TEST(Pearson, InBfloat16IsOffByNoMoreThanItsRounding) {
+  torch::manual_seed(1);
+  const auto a = torch::randn({6000, 70}).clamp_min(0) + 5;
+  const auto b = a.slice(1, 0, 40) + torch::randn({6000, 40});
+  Pearson sums(70, 40, {{0, 40}}, true, Precision::bf16);
+  for (int64_t t = 0; t < 6000; t += 1500)
+    sums.add(a.slice(0, t, t + 1500), b.slice(0, t, t + 1500));
+  EXPECT_LT((sums.rho(0, 70) - two_pass(a, b)).abs().max().item<double>(), 3e-4);
+}
+
+TEST(Pearson, TakesSlicesOfWiderTables) {
+  torch::manual_seed(1);
+  const auto a = torch::randn({600, 30}), b = torch::randn({600, 30});
+  for (const auto precision : {Precision::f32, Precision::bf16}) {
+    Pearson sums(7, 5, {{0, 5}}, false, precision);
+    sums.add(a.slice(1, 3, 10), b.slice(1, 20, 25));
+    EXPECT_LT((sums.rho(0, 7) - two_pass(a.slice(1, 3, 10), b.slice(1, 20, 25)))
+                  .abs()
+                  .max()
+                  .item<double>(),
+              precision == Precision::f32 ? 1e-6 : 1e-3);
+  }
 }
 
 TEST(Pearson, TurnsABasisByLinearity) {
@@ -105,6 +131,41 @@ TEST(Ablation, ByRankOneEqualsRecomputation) {
           EXPECT_EQ(fast[t].rank, slow[t].rank);
         }
       }
+  }
+}
+
+// Against the model itself, run again with the neuron held at its mean by a hook.
+TEST(Ablation, EqualsTheModelRunAgain) {
+  const torch::NoGradGuard no_grad;
+  const int64_t length = 40;
+  auto opt = lm::testing::tiny_opt();
+  opt["do_layer_norm_before"] = true;
+  for (const auto& json : {lm::testing::tiny_llama(), opt}) {
+    auto model = lm::testing::tiny_model(json);
+    const bool begins = model->config.begin_id >= 0;
+    std::vector<int32_t> ids;
+    for (int64_t t = 0; t <= length; ++t) ids.push_back(static_cast<int32_t>((t * t + 3 * t) % 50));
+    const auto stream = last_stream(model, ids, length + begins, length);
+    const Ablation ablation(readout(model), stream);
+    const auto input = windows(model->config, std::span(ids).first(length), length);
+    for (const int64_t n : {0, 17, 40}) {
+      lm::Hooks hooks;
+      hooks.add(fmt::format("blocks.{}.mlp.hook_post", model->config.layers - 1),
+                [&](std::string_view, const torch::Tensor& value) {
+                  auto held = value.clone();
+                  held.select(-1, n).fill_(stream.activations.select(1, n).mean());
+                  return held;
+                });
+      const auto log_p =
+          torch::log_softmax(model->forward(input, {.hooks = &hooks})[0], 1).to(torch::kDouble);
+      const auto fast = ablation.run(n, Freeze::nothing);
+      for (int64_t t = 0; t < std::ssize(fast); ++t) {
+        const auto at = log_p[begins + 3 + t];
+        const auto target = stream.targets[t].item<int64_t>();
+        EXPECT_NEAR(fast[t].loss, -at[target].item<double>(), 1e-5) << json["model_type"];
+        EXPECT_NEAR(fast[t].entropy, -(at.exp() * at).sum().item<double>(), 1e-5);
+      }
+    }
   }
 }
 

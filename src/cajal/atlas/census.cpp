@@ -10,47 +10,7 @@
 #include "cajal/core/random.h"
 
 namespace cajal::atlas {
-namespace {
-
-bool stronger(const Peak& a, const Peak& b) {
-  if (b.token < 0 || a.token < 0) return a.token >= 0;
-  const float x = std::fabs(a.activation), y = std::fabs(b.activation);
-  return x > y || (x == y && a.token < b.token);
-}
-
-// Puts `peak` in its place among the best of one neuron, the last of which falls out.
-void insert_peak(Peak* best, Peak peak) {
-  for (int i = 0; i < LayerCensus::peaks_kept; ++i)
-    if (stronger(peak, best[i])) std::swap(peak, best[i]);
-}
-
-// What one token says about the layer as a whole.
-struct TokenShares {
-  float top_energy = 0;  // smallest output energy among the top tenth
-  double total = 0;
-  std::array<double, LayerCensus::percents.size()> share{};
-};
-
-// `energies` is reordered: selecting the largest half, then the largest quarter inside it, and so
-// on down, costs about as much as one pass of sorting the half.
-TokenShares token_shares(std::span<float> energies) {
-  TokenShares out;
-  const auto neurons = static_cast<int64_t>(energies.size());
-  out.total = std::accumulate(energies.begin(), energies.end(), 0.0);
-  if (!(out.total > 0)) return out;
-  auto end = energies.end();
-  for (size_t p = LayerCensus::percents.size(); p-- > 0;) {
-    const auto count = neurons_of_percent(neurons, LayerCensus::percents[p]);
-    const auto last = energies.begin() + (count - 1);
-    if (last < end) std::nth_element(energies.begin(), last, end, std::greater<>());
-    end = last + 1;
-    if (LayerCensus::percents[p] == 10) out.top_energy = *last;
-    out.share[p] = std::accumulate(energies.begin(), end, 0.0) / out.total;
-  }
-  return out;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 int64_t neurons_of_percent(int64_t neurons, int percent) {
   return std::max<int64_t>(1, (neurons * percent + 99) / 100);
@@ -76,116 +36,6 @@ LayerCensus::LayerCensus(std::vector<float> key_norms, std::vector<float> value_
           "census: {} key and {} value rows, expected as many of both", key_norm.size(), neurons);
 }
 
-void LayerCensus::add(std::span<const float> activations, int64_t first_token,
-                      ThreadPool& threads) {
-  add(Slab{.post = activations, .pre = {}, .ids = {}, .first_token = first_token, .fired = {}},
-      threads);
-}
-
-namespace {
-
-void check(const Slab& slab, const LayerCensus& layer, int64_t rows) {
-  require(slab.pre.empty() || slab.pre.size() == slab.post.size(),
-          "census: {} inputs to the law for {} activations", slab.pre.size(), slab.post.size());
-  const auto& kind = layer.tables.kind;
-  require(!kind.shapes || !slab.pre.empty(), "census: shapes need the inputs to the law");
-  require(slab.window >= 0 && (slab.window == 0 || rows % slab.window == 0),
-          "census: {} rows are not windows of {}", rows, slab.window);
-  require(kind.positions == 0 || (slab.window ? slab.window : rows) <= kind.positions,
-          "census: windows of {} for {} positions", slab.window, kind.positions);
-  const bool needs_ids = kind.vocabulary > 0 || kind.orders > 1;
-  require(!needs_ids || (slab.first_token >= 0 && slab.first_token + rows <= std::ssize(slab.ids)),
-          "census: tokens and n-grams need the ids of the text");
-  for (int64_t t = 0; kind.vocabulary > 0 && t < rows; ++t)
-    require(slab.ids[slab.first_token + t] >= 0 && slab.ids[slab.first_token + t] < kind.vocabulary,
-            "census: id {} of a vocabulary of {}", slab.ids[slab.first_token + t], kind.vocabulary);
-}
-
-}  // namespace
-
-void LayerCensus::add(Slab slab, ThreadPool& threads) {
-  const auto activations = slab.post;
-  const auto first_token = slab.first_token;
-  require(neurons > 0 && activations.size() % static_cast<size_t>(neurons) == 0,
-          "census: {} activations are not rows of {} neurons", activations.size(), neurons);
-  const int64_t rows = static_cast<int64_t>(activations.size()) / neurons;
-  check(slab, *this, rows);
-  tables.unpack();
-
-  std::vector<TokenShares> shares(static_cast<size_t>(rows));
-  threads.parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> energies(static_cast<size_t>(neurons));
-    for (int64_t t = begin; t < end; ++t) {
-      const float* a = activations.data() + t * neurons;
-      for (int64_t i = 0; i < neurons; ++i) {
-        const float n = a[i] * value_norm[i];
-        energies[i] = n * n;
-      }
-      shares[t] = token_shares(energies);
-    }
-  });
-  for (const auto& token : shares) {
-    require(std::isfinite(token.total), "an activation is not finite");
-    if (!(token.total > 0)) continue;
-    ++live_tokens;
-    for (size_t p = 0; p < percents.size(); ++p) token_share[p].add(token.share[p]);
-  }
-
-  // Neurons are divided among the threads and tokens are taken in order: the same sums for any
-  // number of threads.
-  const float* asked = slab.pre.empty() ? activations.data() : slab.pre.data();
-  std::vector<uint8_t> fires(activations.size());
-  slab.fired = fires;
-  threads.parallel_for(neurons, 64, [&](int64_t begin, int64_t end) {
-    const auto count = static_cast<size_t>(end - begin);
-    std::vector<double> s(count), s1(count), s2(count);
-    std::vector<int32_t> plus(count), none(count), high(count), lit(count);
-    std::vector<float> weakest(count);
-    for (size_t i = 0; i < count; ++i) {
-      const auto& last = peaks[(begin + i + 1) * peaks_kept - 1];
-      weakest[i] = last.token < 0 ? -1.0f : std::fabs(last.activation);
-    }
-    for (int64_t t = 0; t < rows; ++t) {
-      const float* a = activations.data() + t * neurons + begin;
-      const float* norm = value_norm.data() + begin;
-      const float least = shares[t].top_energy;
-      for (size_t i = 0; i < count; ++i) {
-        const double x = a[i];
-        s[i] += x;
-        s1[i] += std::fabs(x);
-        s2[i] += x * x;
-        plus[i] += a[i] > 0;
-        none[i] += a[i] == 0;
-        const float n = a[i] * norm[i];
-        high[i] += (n * n >= least) & (a[i] != 0);
-      }
-      uint8_t* fire = fires.data() + t * neurons + begin;
-      const float* x = asked + t * neurons + begin;
-      const auto limit = static_cast<float>(threshold);
-      if (limit > 0) {
-        for (size_t i = 0; i < count; ++i) fire[i] = std::fabs(a[i]) > limit;
-      } else {
-        for (size_t i = 0; i < count; ++i) fire[i] = x[i] > 0;
-      }
-      for (size_t i = 0; i < count; ++i) lit[i] += fire[i];
-      for (size_t i = 0; i < count; ++i) {
-        if (std::fabs(a[i]) <= weakest[i]) continue;
-        Peak* best = &peaks[(begin + i) * peaks_kept];
-        insert_peak(best, {a[i], first_token + t});
-        const auto& last = best[peaks_kept - 1];
-        weakest[i] = last.token < 0 ? -1.0f : std::fabs(last.activation);
-      }
-    }
-    for (size_t i = 0; i < count; ++i) {
-      sum[begin + i].add(s[i]), absolute[begin + i].add(s1[i]), square[begin + i].add(s2[i]);
-      positive[begin + i] += plus[i], zero[begin + i] += none[i], top[begin + i] += high[i];
-      fired[begin + i] += lit[i];
-    }
-    tables.add(slab, begin, end, neurons);
-  });
-  tokens += rows;
-}
-
 void LayerCensus::merge(const LayerCensus& other) {
   require(neurons == other.neurons && gated == other.gated && key_norm == other.key_norm &&
               value_norm == other.value_norm && threshold == other.threshold,
@@ -198,7 +48,7 @@ void LayerCensus::merge(const LayerCensus& other) {
     fired[i] += other.fired[i];
     sum[i].add(other.sum[i]), absolute[i].add(other.absolute[i]), square[i].add(other.square[i]);
     for (int k = 0; k < peaks_kept; ++k)
-      insert_peak(&peaks[i * peaks_kept], other.peaks[i * peaks_kept + k]);
+      put_in(&peaks[i * peaks_kept], other.peaks[i * peaks_kept + k]);
   }
 }
 

@@ -3,14 +3,17 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "cajal/core/error.h"
 #include "cajal/core/random.h"
+#include "cajal/kernels/columns.h"
 
 namespace cajal::atlas {
 namespace {
 
 constexpr double kUnit = 16;  // moments are of x / 16
+static_assert(Histogram::bins == kBins && Histogram::octaves == kBinOctaves);
 
 void put_varint(std::string& out, uint64_t value) {
   for (; value >= 128; value >>= 7) out += static_cast<char>(value | 128);
@@ -208,29 +211,22 @@ void LayerTables::pack() { positions.pack(), tokens.pack(); }
 
 namespace {
 
-void add_shapes(Moments& moments, Histogram& histogram, const Slab& slab, int64_t rows,
-                int64_t begin, int64_t end, int64_t neurons) {
-  const auto count = static_cast<size_t>(end - begin);
-  std::array<std::vector<double>, 4> sum;
-  for (auto& s : sum) s.resize(count);
-  for (int64_t t = 0; t < rows; ++t) {
-    const float* pre = slab.pre.data() + t * neurons + begin;
-    for (size_t i = 0; i < count; ++i) {
-      const double x = pre[i] / kUnit, square = x * x;
-      sum[0][i] += x;
-      sum[1][i] += square;
-      sum[2][i] += square * x;
-      sum[3][i] += square * square;
-    }
-    uint32_t* bins = histogram.count.data() + begin * Histogram::bins;
-    for (size_t i = 0; i < count; ++i, bins += Histogram::bins) ++bins[Histogram::bin(pre[i])];
-  }
-  for (size_t k = 0; k < 4; ++k)
-    for (size_t i = 0; i < count; ++i) moments.power[k][begin + i].add(sum[k][i]);
-}
-
 void add_fired(uint32_t* counts, const uint8_t* fired, int64_t count) {
   for (int64_t i = 0; i < count; ++i) counts[i] += fired[i];
+}
+
+void ask_for(const uint32_t* counts, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(counts + i, 1);
+}
+
+// Most neurons are silent, so that eight are passed over at once.
+template <class Visit>
+void each_fired(const uint8_t* fired, int64_t count, Visit&& visit) {
+  for (int64_t i = 0; i < count; i += 8) {
+    uint64_t eight = 0;
+    std::memcpy(&eight, fired + i, static_cast<size_t>(std::min<int64_t>(8, count - i)));
+    for (; eight != 0; eight &= eight - 1) visit(i + std::countr_zero(eight) / 8);
+  }
 }
 
 }  // namespace
@@ -238,18 +234,20 @@ void add_fired(uint32_t* counts, const uint8_t* fired, int64_t count) {
 void LayerTables::add(const Slab& slab, int64_t begin, int64_t end, int64_t neurons) {
   const auto rows = std::ssize(slab.post) / neurons;
   const auto window = slab.window > 0 ? slab.window : rows;
-  if (kind.shapes) add_shapes(moments, histogram, slab, rows, begin, end, neurons);
   for (int64_t t = 0; t < rows; ++t) {
     const uint8_t* fired = slab.fired.data() + t * neurons + begin;
     if (positions.defined()) add_fired(positions.row(t % window) + begin, fired, end - begin);
-    if (tokens.defined())
+    if (tokens.defined()) {
+      // The row after this one lies anywhere in a table that no cache holds.
+      if (t + 1 < rows)
+        ask_for(tokens.row(slab.ids[slab.first_token + t + 1]) + begin, end - begin);
       add_fired(tokens.row(slab.ids[slab.first_token + t]) + begin, fired, end - begin);
+    }
     for (auto& table : grams) {
       if (t % window + 1 < table.order()) continue;  // no n-gram reaches into another window
       const auto last = slab.first_token + t;
       const auto hash = gram_hash(slab.ids, last, table.order());
-      for (int64_t i = 0; i < end - begin; ++i)
-        if (fired[i]) table.add(begin + i, hash, last);
+      each_fired(fired, end - begin, [&](int64_t i) { table.add(begin + i, hash, last); });
     }
   }
 }

@@ -2,29 +2,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "cajal/atlas/measure.h"
 #include "cajal/core/error.h"
 #include "cajal/core/random.h"
+#include "cajal/kernels/columns.h"
 
 namespace cajal::atlas {
 namespace {
 
-// Tokens of one fp32 product: long enough to keep the GEMM busy, short enough that its rounding
-// stays near 1e-7.
-constexpr int64_t kPiece = 2048;
-constexpr int64_t kTile = 1536;  // series of a tile, whose product of 9 MB stays in the cache
+// Tokens of one fp32 product: long enough that adding it up in fp64 costs little beside it, short
+// enough that its rounding stays near 1e-7.
+constexpr int64_t kPiece = 4096;
+constexpr int64_t kSeries = 1536;  // series of a tile, whose product of 9 MB stays in the cache
 
 torch::Tensor doubles(torch::IntArrayRef shape) { return torch::zeros(shape, torch::kDouble); }
-
-// total[begin1.., begin2..] += aᵀ b, in tiles.
-void add_product(torch::Tensor& total, const torch::Tensor& a, const torch::Tensor& b) {
-  for (int64_t i = 0; i < a.size(1); i += kTile)
-    for (int64_t j = 0; j < b.size(1); j += kTile) {
-      const auto rows = std::min(kTile, a.size(1) - i), columns = std::min(kTile, b.size(1) - j);
-      const auto tile = torch::mm(a.narrow(1, i, rows).t(), b.narrow(1, j, columns));
-      total.narrow(0, i, rows).narrow(1, j, columns).add_(tile);
-    }
-}
 
 torch::Tensor safe_inverse(const torch::Tensor& deviation) {
   return torch::where(deviation > 0, 1 / deviation, torch::zeros_like(deviation));
@@ -33,8 +26,9 @@ torch::Tensor safe_inverse(const torch::Tensor& deviation) {
 }  // namespace
 
 Pearson::Pearson(int64_t a, int64_t b, std::vector<std::pair<int64_t, int64_t>> layers_b,
-                 bool within)
-    : layers_(std::move(layers_b)),
+                 bool within, Precision precision)
+    : precision_(precision),
+      layers_(std::move(layers_b)),
       sum_a_(doubles({a})),
       sum_b_(doubles({b})),
       square_a_(doubles({a})),
@@ -55,17 +49,53 @@ void Pearson::add(const torch::Tensor& a, const torch::Tensor& b) {
   if (!shift_a_.defined()) shift_a_ = a.mean(0), shift_b_ = b.mean(0);
   for (int64_t begin = 0; begin < a.size(0); begin += kPiece) {
     const auto count = std::min(kPiece, a.size(0) - begin);
-    const auto x = a.narrow(0, begin, count) - shift_a_, y = b.narrow(0, begin, count) - shift_b_;
-    sum_a_ += x.sum(0, false, torch::kDouble), sum_b_ += y.sum(0, false, torch::kDouble);
-    square_a_ += x.square().sum(0, false, torch::kDouble);
-    square_b_ += y.square().sum(0, false, torch::kDouble);
+    auto x = centred(a.narrow(0, begin, count), shift_a_, sum_a_, square_a_);
+    auto y = centred(b.narrow(0, begin, count), shift_b_, sum_b_, square_b_);
+    if (precision_ == Precision::bf16)
+      x = x.t().contiguous(), y = y.t().contiguous();
+    else
+      x = x.t(), y = y.t();
     add_product(cross_, x, y);
     for (size_t l = 0; l < within_.size(); ++l) {
-      const auto part = y.slice(1, layers_[l].first, layers_[l].second);
+      const auto part = y.slice(0, layers_[l].first, layers_[l].second);
       add_product(within_[l], part, part);
     }
-    multiplications_ += static_cast<double>(count) * static_cast<double>(x.size(1) * y.size(1));
+    multiplications_ += static_cast<double>(count) * static_cast<double>(x.size(0) * y.size(0));
     tokens_ += count;
+  }
+}
+
+torch::Tensor Pearson::centred(const torch::Tensor& x, const torch::Tensor& shift,
+                               torch::Tensor& sum, torch::Tensor& square) {
+  const auto rows = x.stride(1) == 1 ? x : x.contiguous();
+  auto out = torch::empty(x.sizes(), torch::kFloat);
+  centre_columns(rows.data_ptr<float>(), rows.stride(0), shift.data_ptr<float>(), x.size(0),
+                 x.size(1), out.data_ptr<float>(), sum.data_ptr<double>(),
+                 square.data_ptr<double>(), threads_);
+  return out;
+}
+
+// total += a bᵀ in tiles; a and b [series, tokens].
+void Pearson::add_product(torch::Tensor& total, const torch::Tensor& a, const torch::Tensor& b) {
+  std::optional<PackedActivations> packed;
+  if (precision_ == Precision::bf16)
+    packed.emplace(a.data_ptr<float>(), a.size(0), a.size(1), threads_, precision_);
+  for (int64_t j = 0; j < b.size(0); j += kSeries) {
+    const auto columns = std::min(kSeries, b.size(0) - j);
+    if (packed) {
+      const auto part = b.narrow(0, j, columns);
+      auto tile = torch::empty({a.size(0), columns}, torch::kFloat);
+      const auto matrix =
+          row_matrix(Format::f32, part.data_ptr<float>(), columns, b.size(1), "correlation");
+      multiply_many(matrix, RowSet::range(0, columns), *packed, tile.data_ptr<float>(), threads_);
+      total.narrow(1, j, columns).add_(tile);
+      continue;
+    }
+    for (int64_t i = 0; i < a.size(0); i += kSeries) {
+      const auto rows = std::min(kSeries, a.size(0) - i);
+      const auto tile = torch::mm(a.narrow(0, i, rows), b.narrow(0, j, columns).t());
+      total.narrow(0, i, rows).narrow(1, j, columns).add_(tile);
+    }
   }
 }
 
@@ -135,12 +165,7 @@ void each_activation(lm::Transformer& model, std::span<const int32_t> ids, int64
   for (int64_t first = 0; first < total;) {
     const auto count = std::max<int64_t>(1, std::min(batch, (total - first) / step));
     const auto length = std::min(step, total - first);
-    auto input =
-        torch::from_blob(const_cast<int32_t*>(ids.data() + first), {count, length}, torch::kInt)
-            .to(torch::kLong);
-    if (begins)
-      input = torch::cat({torch::full({count, 1}, config.begin_id, torch::kLong), input}, 1);
-    model->forward(input, pass);
+    model->forward(windows(config, ids.subspan(first, count * length), length), pass);
     take(first, torch::cat(layers, 1));
     first += count * length;
   }
@@ -213,7 +238,7 @@ Matches correlate(lm::Transformer& a, lm::Transformer& b, std::span<const int32_
   const auto rows = std::clamp<int64_t>(options.memory / (8 * nb), 1, na);
   for (int64_t begin = 0; begin < na; begin += rows) {
     const auto end = std::min(na, begin + rows);
-    Pearson sums(end - begin, nb, layers_b, /*within=*/true);
+    Pearson sums(end - begin, nb, layers_b, /*within=*/true, options.precision);
     // Both models read the same batches; b's are made when a's come.
     torch::Tensor of_b;
     each_activation(a, ids, context, options.batch, [&](int64_t first, const torch::Tensor& x) {

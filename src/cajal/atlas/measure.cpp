@@ -164,13 +164,7 @@ class Measurement {
   }
 
   torch::Tensor input(const Run& run) const {
-    const auto* from = ids_.data() + run.begin;
-    const auto ids =
-        torch::from_blob(const_cast<int32_t*>(from), {run.count, run.length}, torch::kInt)
-            .to(torch::kLong);
-    const auto begin_id = model_->config.begin_id;
-    if (begin_id < 0) return ids;
-    return torch::cat({torch::full({run.count, 1}, begin_id, torch::kLong), ids}, 1);
+    return windows(model_->config, ids_.subspan(run.begin, run.count * run.length), run.length);
   }
 
   // [rows, neurons] under the neurons' original numbers, without the begin token.
@@ -232,6 +226,14 @@ class Measurement {
 };
 
 }  // namespace
+
+torch::Tensor windows(const lm::Config& config, std::span<const int32_t> ids, int64_t length) {
+  const auto count = std::ssize(ids) / length;
+  const auto text = torch::from_blob(const_cast<int32_t*>(ids.data()), {count, length}, torch::kInt)
+                        .to(torch::kLong);
+  if (config.begin_id < 0) return text;
+  return torch::cat({torch::full({count, 1}, config.begin_id, torch::kLong), text}, 1);
+}
 
 std::vector<float> key_norms(const lm::FeedForward& ffn) {
   return over_groups(ffn, [](const lm::NeuronGroup& group) {
@@ -354,6 +356,10 @@ Census measure(lm::Transformer& model, std::span<const int32_t> ids, const Measu
   for (auto unit = next; unit < end; ++unit) {
     measurement.unit(unit);
     if (progress) progress->set(census.tokens());
+    if (options.after_unit) {
+      const auto size = cutting.step * cutting.batch, first = unit * size;
+      options.after_unit(ids.subspan(first, std::min(size, cutting.tokens - first)));
+    }
     if (!checkpoint.save || unit + 1 == end || watch.seconds() < checkpoint.seconds) continue;
     pack();
     census.covered = {{begin, unit + 1}};

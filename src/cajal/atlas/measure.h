@@ -23,6 +23,7 @@ struct MeasureOptions {
   bool by_layer = false;          // one layer in memory at a time; the stream lies in a file
   std::filesystem::path scratch = {};  // folder of that file; empty: the system's
   lm::Hooks hooks = {};                // that take part in the passes
+  std::function<void(std::span<const int32_t> ids)> after_unit = {};  // whose tokens these were
 };
 
 /// How a census that takes long outlives a kill.
@@ -43,6 +44,10 @@ struct Checkpoint {
 Census measure(lm::Transformer& model, std::span<const int32_t> ids,
                const MeasureOptions& options = {}, Progress* progress = nullptr,
                const Checkpoint& checkpoint = {});
+
+/// What the model reads of whole windows of `length` tokens: i64 [windows, length], with the begin
+/// id of the family before each where it has one.
+torch::Tensor windows(const lm::Config& config, std::span<const int32_t> ids, int64_t length);
 
 /// A census of no tokens: the neurons and the lengths of their rows.
 Census blank(const lm::Transformer& model);
