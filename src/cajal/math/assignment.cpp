@@ -62,8 +62,9 @@ struct Place {
 };
 
 /// One round of bidding, until every row holds a place, with raises of at least `least`. `price`
-/// [groups] is what the cheapest place of each group costs, before and after.
-std::vector<int64_t> auction(std::span<const float> cost, int64_t rows, int64_t groups,
+/// [groups] is what the cheapest place of each group costs, before and after. Costs count from
+/// `low` on, so that small raises are not lost beside them.
+std::vector<int64_t> auction(std::span<const float> cost, double low, int64_t rows, int64_t groups,
                              double least, std::vector<double>& price) {
   const auto count = static_cast<size_t>(groups);
   std::vector<std::priority_queue<Place>> places(count);
@@ -78,7 +79,7 @@ std::vector<int64_t> auction(std::span<const float> cost, int64_t rows, int64_t 
     size_t best = 0;
     double first = -std::numeric_limits<double>::infinity(), second = first;
     for (size_t g = 0; g < count; ++g) {
-      const double worth = -static_cast<double>(of[g]) - price[g];
+      const double worth = low - static_cast<double>(of[g]) - price[g];
       if (worth > first) {
         second = first, first = worth, best = g;
       } else if (worth > second) {
@@ -107,12 +108,13 @@ std::vector<int64_t> assign_balanced(std::span<const float> cost, int64_t rows, 
   if (rows == 0) return {};
   const auto [low, high] = std::minmax_element(cost.begin(), cost.end());
   const double range = static_cast<double>(*high) - *low;
-  const double last = 1e-4 * std::max(range, 1e-30);
+  const double last = range > 0 ? 1e-4 * range : 1;
   std::vector<double> price(static_cast<size_t>(groups), 0.0);
   // Large raises first: they settle the prices that small ones would take long to reach.
   double least = std::max(range / 4, last);
-  for (; least > last; least = std::max(last, least / 5)) auction(cost, rows, groups, least, price);
-  return auction(cost, rows, groups, last, price);
+  for (; least > last; least = std::max(last, least / 5))
+    auction(cost, *low, rows, groups, least, price);
+  return auction(cost, *low, rows, groups, last, price);
 }
 
 }  // namespace cajal::math
