@@ -75,7 +75,8 @@ void on_generator(study::Lab& lab) {
         const auto topic = torch::randperm(topics * each, torch::kLong).remainder(topics);
         const auto key =
             direction.index_select(0, topic) + noise * torch::randn({topics * each, width});
-        const auto mix = torch::rand({tokens, topics}).argsort(-1).slice(1, 0, 3);
+        const auto mix =
+            torch::rand({tokens, topics}).argsort(/*dim=*/-1, /*descending=*/false).slice(1, 0, 3);
         const auto weight = torch::zeros({tokens, topics}).scatter(1, mix, 1.0);
         const auto x = weight.mm(direction.slice(0, 0, topics)) +
                        0.1 / std::sqrt(static_cast<double>(width)) * torch::randn({tokens, width});
