@@ -2,6 +2,7 @@
 
 #include "cajal/core/files.h"
 #include "cajal/study/catalogue.h"
+#include "cajal/study/page_marks.h"
 #include "cajal/study/report.h"
 
 // The program behind `cajal study`: every studies/<slug>.cpp registers itself here.
@@ -103,11 +104,24 @@ void run_all(Request& request, int& exit_code) {
                                                  : Json{{"results", results}}.dump());
 }
 
+/// The pages below `folder` that quote results.
+void fill_pages(const std::filesystem::path& folder, const std::vector<Result>& results) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() != ".md") continue;
+    const auto before = read_file(entry.path());
+    const auto after = fill_marks(before, results, entry.path().string());
+    if (after == before) continue;
+    write_file(entry.path(), after);
+    fmt::print(stderr, "figures filled into {}\n", entry.path().string());
+  }
+}
+
 void report(const Request& request) {
   const auto results = load_results(place(request.results, "--results", "studies/results"));
   const auto page = place(request.page, "--output", "docs/RESULTS.md");
   write_file(page, results_page(results, registry().names()));
   fmt::print(stderr, "{} results, written to {}\n", results.size(), page.string());
+  if (request.page.empty()) fill_pages(page.parent_path(), results);
 }
 
 void setup(CLI::App& app, Request& request, int& exit_code) {

@@ -101,7 +101,8 @@ engine::Selector set_router(const NeuronBank& bank, double share, Random& random
   const auto chosen = some(experts, share, random);
   std::vector<float> bias(experts);
   for (const int32_t expert : chosen) bias[expert] = 1000;
-  return engine::route(router.view, bias, borders, static_cast<int64_t>(chosen.size()), bank);
+  return engine::route({.first = router.view, .bias = bias}, borders,
+                       static_cast<int64_t>(chosen.size()), bank);
 }
 
 /// Whether the biases of the neurons decide which are loud.

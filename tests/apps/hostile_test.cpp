@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstring>
 
+#include "cajal/core/torch_tensors.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/text/bpe_trainer.h"
 #include "core/scratch.h"
@@ -178,6 +180,63 @@ TEST_F(Hostile, TextsThatAreNone) {
   expect_refused("eval {model} --text {text}", "text.txt");
   expect_refused("atlas build {model} --text {text} --output {out}", "text.txt");
   expect_refused("eval {model} --text {text}.absent", "text.txt.absent");
+}
+
+TEST_F(Hostile, SurgeryWithNothingToLearnFrom) {
+  put("text.txt", "");
+  expect_refused("moefy {model} --text {text} --output {out}", "text.txt");
+  expect_refused("share {model} --networks 1 --text {text} --output {out}", "text.txt");
+  expect_refused("split {model} --budget 30% --text {text} --output {out}", "text.txt");
+}
+
+TEST_F(Hostile, ExpertsAndSharesOutOfRange) {
+  const std::string moefy = "moefy {model} --text {text} --output {out} ";
+  expect_refused(moefy + "--experts 7", "7 experts do not divide 64 neurons");
+  expect_refused(moefy + "--experts 4 --active 5", "5 active of 4 experts");
+  expect_refused(moefy + "--ratio 0", "ratio is 0, expected above 0 and at most 1");
+  expect_refused(moefy + "--ratio 1.5", "ratio is 1.5, expected above 0 and at most 1");
+  expect_refused(moefy + "--split kmean", "--split");
+  expect_refused(moefy + "--router none", "--router");
+  expect_refused("share {model} --networks 3 --text {text} --output {out}", "3 networks");
+  expect_refused("share {model} --plan own,shared --output {out}", "shared");
+  const std::string split =
+      "split {model} --plan heavy=q8_0,rest=q4_0 --text {text} --output {out} ";
+  expect_refused(split + "--ratio 2", "ratio");
+  expect_refused(split + "--ratio nan", "ratio");
+}
+
+TEST_F(Hostile, NumbersThatAreNone) {
+  auto tensors = load_tensors(weights());
+  tensors.at("model.layers.1.mlp.gate_proj.weight")[5][3] = NAN;
+  save_tensors(weights(), tensors);
+  expect_refused("moefy {model} --text {text} --output {out}", "layer 1 are not finite");
+  expect_refused("share {model} --networks 1 --text {text} --output {out}", "finite");
+  expect_refused("split {model} --budget 30% --text {text} --output {out}", "finite");
+}
+
+TEST_F(Hostile, RoutersThatDoNotFit) {
+  ASSERT_EQ(run("moefy {model} --text {text} --experts 4 --output " + in("cut").string()).code, 0);
+  fs::remove_all(model());
+  fs::rename(in("cut"), model());
+  EXPECT_EQ(run("generate {model} --tokens 1,2 --max-tokens 4").code, 0);
+  EXPECT_EQ(run("eval {model} --text {text} --threads 1").code, 0);
+  for (const char* verb : {"generate {model} --tokens 1,2", "model verify {model}"}) {
+    change("config.json", [](Json& json) { json["cajal"]["experts"]["active"] = {1, 5}; });
+    expect_refused(verb, "active[1] is 5, expected 1 to 4");
+    change("config.json", [](Json& json) {
+      json["cajal"]["experts"]["active"] = {1, 1}, json["cajal"]["experts"]["count"] = 5;
+    });
+    expect_refused(verb, "count is 5, expected a divisor of 64");
+    change("config.json", [](Json& json) { json["cajal"]["experts"]["count"] = 8; });
+    expect_refused(verb, "expected F32, F16 or BF16 [8, 32]");
+    change("config.json", [](Json& json) { json["cajal"]["experts"]["count"] = 4; });
+  }
+  expect_refused("moefy {model} --text {text} --output {out}", "cut into experts already");
+  expect_refused("quantize {model} --output {out}/x.gguf", "experts");
+  fs::resize_file(model() / "routers.safetensors", 100);
+  expect_refused("generate {model} --tokens 1,2", "routers.safetensors");
+  fs::remove(model() / "routers.safetensors");
+  expect_refused("eval {model} --text {text}", "routers.safetensors: missing");
 }
 
 TEST_F(Hostile, ADiskThatIsFull) {

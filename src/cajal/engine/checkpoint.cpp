@@ -21,7 +21,25 @@ Checkpoint open_checkpoint(const fs::path& path) {
   Checkpoint out{.path = path, .config = read_config(path), .layout = {}, .file = {}};
   out.layout = read_packed_layout(out.config, (path / "config.json").string());
   out.file = std::make_shared<const TensorFile>(TensorFile::open(path));
+  if (out.layout.experts && out.layout.experts->router != RouterKind::oracle) {
+    const auto routers = path / "routers.safetensors";
+    require(fs::exists(routers), "{}: missing; config.json asks for {} routers", routers.string(),
+            to_name(out.layout.experts->router));
+    out.routers = std::make_shared<const TensorFile>(TensorFile::open(routers));
+  }
   return out;
+}
+
+const StoredTensor& router_tensor(const TensorFile& routers, int64_t layer, std::string_view part,
+                                  int64_t rows, int64_t width) {
+  const auto name = fmt::format("layers.{}.{}", layer, part);
+  const auto& stored = routers.at(name);
+  require(
+      stored.shape == std::vector({rows, width}) &&
+          (stored.dtype == Dtype::f32 || stored.dtype == Dtype::f16 || stored.dtype == Dtype::bf16),
+      "{}: tensor '{}' is {} {}, expected F32, F16 or BF16 [{}, {}]", routers.path().string(), name,
+      dtype_name(stored.dtype), stored.shape, rows, width);
+  return stored;
 }
 
 fs::path find_model(const std::string& name) {

@@ -18,12 +18,18 @@ struct Checkpoint {
   Config config;
   PackedLayout layout;  // formats of the quantised tensors
   std::shared_ptr<const TensorFile> file;
-  std::vector<WeightMemory> memory = {};  // of tensors that lie in no file
+  std::vector<WeightMemory> memory = {};           // of tensors that lie in no file
+  std::shared_ptr<const TensorFile> routers = {};  // where layout.experts asks for some
 };
 
 /// Opens a folder with config.json and safetensors (or pytorch_model.bin), or a GGUF file.
 /// Throws Error naming the file and what is missing or wrong.
 Checkpoint open_checkpoint(const std::filesystem::path& path);
+
+/// The router tensor of a layer of experts, "first" or "second", which must be [rows, width] of a
+/// floating type. Throws Error naming the file.
+const StoredTensor& router_tensor(const TensorFile& routers, int64_t layer, std::string_view part,
+                                  int64_t rows, int64_t width);
 
 /// Whether `path` is a GGUF file, by its first bytes.
 bool is_gguf(const std::filesystem::path& path);

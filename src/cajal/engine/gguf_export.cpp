@@ -61,6 +61,8 @@ class Exporter {
     };
     refuse(c_.head != Head::language, "a model without a language head");
     refuse(!checkpoint.layout.split.empty(), "a split model");
+    refuse(!checkpoint.layout.shared_ffn.empty(), "a model with shared FFNs");
+    refuse(checkpoint.layout.experts.has_value(), "a model with experts");
     refuse(c_.scale_by_inverse_layer, "scale_attn_by_inverse_layer_idx");
     refuse(!c_.rope.long_inverse_frequency.empty() &&
                c_.rope.long_inverse_frequency != c_.rope.inverse_frequency,

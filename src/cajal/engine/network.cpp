@@ -111,13 +111,15 @@ int64_t Network::bytes_per_token() const {
       total += linear->bytes() + static_cast<int64_t>(4 * linear->bias.size());
     for (const auto* norm : {&layer.norm1, &layer.norm1_after, &layer.norm2, &layer.norm2_after})
       total += small(*norm);
-    total += layer.stored->bytes();
+    total += layer.ffn_bytes;
   }
   return total;
 }
 
 int64_t Network::bytes() const {
-  return bytes_per_token() + positions_.bytes() +
+  int64_t unread = 0;
+  for (const auto& layer : layers) unread += layer.unread_ffn_bytes;
+  return bytes_per_token() + unread + positions_.bytes() +
          (vocabulary_ ? tokens_.bytes() - row_bytes(tokens_.weight.format, tokens_.weight.width)
                       : 0);
 }

@@ -55,6 +55,8 @@ struct Layer {
   Attention attention;
   std::shared_ptr<const StoredFeedForward> stored;
   FeedForward feed_forward;
+  int64_t ffn_bytes = 0;         // that it reads for a token
+  int64_t unread_ffn_bytes = 0;  // of the stored network, that it does not
 };
 
 /// Whether a checkpoint is a causal language model of stored types and a law that kernels have.

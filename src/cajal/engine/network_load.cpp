@@ -6,6 +6,7 @@
 
 #include "cajal/core/error.h"
 #include "cajal/core/registry.h"
+#include "cajal/engine/experts.h"
 #include "cajal/engine/names.h"
 #include "cajal/engine/network.h"
 
@@ -233,6 +234,8 @@ class NetworkLoader {
   }
 
   std::shared_ptr<const StoredFeedForward> feed_forward(int64_t layer) {
+    if (const int64_t owner = checkpoint_.layout.ffn_owner(layer); owner != layer)
+      return network_.layers[static_cast<size_t>(owner)].stored;
     const auto at = fmt::format("blocks.{}.ffn.", layer);
     auto ffn = std::make_shared<StoredFeedForward>();
     ffn->law = from_name<Law>(to_name(c_.law), checkpoint_.path.string() + ": the law of neurons");
@@ -260,7 +263,39 @@ class NetworkLoader {
     out.attention = attention(at + "attention.");
     out.stored = feed_forward(index);
     out.feed_forward = [ffn = out.stored](Input& x, float* y) { ffn->apply(x, y); };
+    out.ffn_bytes = out.stored->bytes();
+    if (checkpoint_.layout.ffn_owner(index) != index) out.unread_ffn_bytes = -out.ffn_bytes;
+    if (checkpoint_.layout.experts) use_experts(index, *checkpoint_.layout.experts, out);
     return out;
+  }
+
+  RowMatrix router_matrix(int64_t layer, const char* part, int64_t rows, int64_t width) const {
+    const auto& stored = lm::router_tensor(*checkpoint_.routers, layer, part, rows, width);
+    const auto at =
+        fmt::format("{}: layers.{}.{}", checkpoint_.routers->path().string(), layer, part);
+    return row_matrix(format_of(at, stored), stored.bytes.data(), rows, width, at);
+  }
+
+  void use_experts(int64_t index, const lm::ExpertLayout& layout, Layer& layer) const {
+    const int64_t count = layout.count, active = layout.active[static_cast<size_t>(index)];
+    const int64_t all = layer.ffn_bytes, keys = layer.stored->groups.front().key.bytes() +
+                                                layer.stored->groups.front().gate.bytes();
+    layer.ffn_bytes = all * active / count;
+    int64_t router_bytes = 0;
+    ExpertChoice choice;
+    if (layout.router == RouterKind::oracle) {
+      choice = oracle_experts(layer.stored, count, active);
+      layer.ffn_bytes = keys + (all - keys) * active / count;
+    } else {
+      Router router{.first = router_matrix(index, "first", count, c_.width)};
+      if (layout.router == RouterKind::mlp)
+        router.second = router_matrix(index, "second", count, count);
+      choice = choose_experts(router, active);
+      router_bytes = router.bytes();
+    }
+    layer.unread_ffn_bytes = all - layer.ffn_bytes;
+    layer.ffn_bytes += router_bytes;
+    layer.feed_forward = run_experts(layer.stored, choice, count, active);
   }
 
   // A file may hold a tied matrix twice; where the two differ, both count.

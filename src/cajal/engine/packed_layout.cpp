@@ -25,6 +25,24 @@ std::vector<GroupLayout> read_groups(const Json& layer, const std::string& where
   return groups;
 }
 
+ExpertLayout read_experts(const Json& json, const std::string& where, const Config& c,
+                          const PackedLayout& layout) {
+  ExpertLayout experts;
+  options::read(json, where, experts);
+  require(experts.count >= 1 && c.neurons % experts.count == 0,
+          "{}.count is {}, expected a divisor of {} neurons", where, experts.count, c.neurons);
+  require(std::ssize(experts.active) == c.layers, "{}.active has {} entries, expected {} (layers)",
+          where, experts.active.size(), c.layers);
+  for (size_t layer = 0; layer < experts.active.size(); ++layer)
+    require(experts.active[layer] >= 1 && experts.active[layer] <= experts.count,
+            "{}.active[{}] is {}, expected 1 to {}", where, layer, experts.active[layer],
+            experts.count);
+  require(layout.shared_ffn.empty(), "{}: FFNs that are shared have no experts", where);
+  for (const auto& groups : layout.split)
+    require(groups.size() == 1, "{}: an FFN of {} groups has no experts", where, groups.size());
+  return experts;
+}
+
 }  // namespace
 
 PackedLayout read_packed_layout(const Config& c, const std::string& where) {
@@ -33,7 +51,7 @@ PackedLayout read_packed_layout(const Config& c, const std::string& where) {
   const auto at = where + ": cajal";
   const Json& json = c.source.at("cajal");
   options::require_object(json, at);
-  options::refuse_unknown_keys(json, at, {"split", "tensors", "shared_ffn"});
+  options::refuse_unknown_keys(json, at, {"split", "tensors", "shared_ffn", "experts"});
   if (json.contains("split")) {
     const Json& split = json.at("split");
     require(split.is_array() && static_cast<int64_t>(split.size()) == c.layers,
@@ -58,6 +76,8 @@ PackedLayout read_packed_layout(const Config& c, const std::string& where) {
     for (const auto& [name, format] : json.at("tensors").items())
       options::read(format, fmt::format("{}.tensors.{}", at, name), layout.tensors[name]);
   }
+  if (json.contains("experts"))
+    layout.experts = read_experts(json.at("experts"), at + ".experts", c, layout);
   return layout;
 }
 
@@ -69,6 +89,7 @@ Json packed_layout_to_json(const PackedLayout& layout) {
       json["split"].push_back({{"groups", options::write(groups)}});
   }
   if (!layout.shared_ffn.empty()) json["shared_ffn"] = layout.shared_ffn;
+  if (layout.experts) json["experts"] = options::write(*layout.experts);
   if (!layout.tensors.empty()) {
     json["tensors"] = Json::object();
     for (const auto& [name, format] : layout.tensors) json["tensors"][name] = to_name(format);

@@ -148,27 +148,16 @@ Selector predict(const Predictor& predictor, const NeuronBank& bank, Selection::
   return selector;
 }
 
-Selector route(const RowMatrix& router, std::vector<float> bias, std::vector<int32_t> first_group,
-               int64_t count, const NeuronBank& bank) {
-  check_borders(first_group, bank, "router");
-  const auto experts = static_cast<int64_t>(first_group.size()) - 1;
-  require(router.rows == experts && router.width == bank.width(),
-          "router: it is [{}, {}], expected [{}, {}]", router.rows, router.width, experts,
-          bank.width());
-  require(bias.empty() || static_cast<int64_t>(bias.size()) == experts,
-          "router: {} biases for {} experts", bias.size(), experts);
+ExpertChoice choose_best(
+    std::function<void(const float* x, int64_t batch, ThreadPool& threads, float* scores)> score,
+    int64_t experts, int64_t count) {
   require(count > 0 && count <= experts, "router: {} of {} experts", count, experts);
-  Selector selector;
-  selector.name = "router";
-  selector.bytes = matrix_bytes(router);
-  selector.choose = [scorer = Whole(router), bias, first_group, count, experts](
-                        const float* x, int64_t batch, ThreadPool& threads, Selection& out) {
-    auto scores = scorer.times(x, batch, threads);
+  return [=](const float* x, int64_t batch, ThreadPool& threads, int32_t* out) {
+    std::vector<float> scores(batch * experts);
+    score(x, batch, threads, scores.data());
     std::vector<int32_t> best(experts);
-    out.start(Selection::Unit::groups);
     for (int64_t b = 0; b < batch; ++b) {
-      float* of = scores.data() + b * experts;
-      for (size_t e = 0; e < bias.size(); ++e) of[e] += bias[e];
+      const float* of = scores.data() + b * experts;
       std::iota(best.begin(), best.end(), 0);
       std::partial_sort(best.begin(), best.begin() + count, best.end(), [&](int32_t a, int32_t c) {
         // NaN counts as the least, so that the order is always one.
@@ -177,11 +166,70 @@ Selector route(const RowMatrix& router, std::vector<float> bias, std::vector<int
         return of_a != of_c ? of_a > of_c : a < c;
       });
       std::sort(best.begin(), best.begin() + count);
-      for (int64_t e = 0; e < count; ++e) choose_range(first_group, best[e], out);
+      std::copy_n(best.begin(), count, out + b * count);
+    }
+  };
+}
+
+int64_t Router::bytes() const { return matrix_bytes(first) + matrix_bytes(second); }
+
+ExpertChoice choose_experts(const Router& router, int64_t count) {
+  const int64_t experts = router.first.rows, width = router.first.width;
+  require(experts > 0 && (router.second.rows == 0 ||
+                          (router.second.rows == experts && router.second.width == experts)),
+          "router: its matrices are [{}, {}] and [{}, {}], expected [experts, width] and "
+          "[experts, experts]",
+          experts, width, router.second.rows, router.second.width);
+  require(router.bias.empty() || std::ssize(router.bias) == experts,
+          "router: {} biases for {} experts", router.bias.size(), experts);
+  const auto second =
+      router.second.rows > 0 ? std::make_shared<const Whole>(router.second) : nullptr;
+  const auto score = [first = Whole(router.first), second, bias = router.bias, experts, width](
+                         const float* x, int64_t batch, ThreadPool& threads, float* scores) {
+    auto sums = first.times(x, batch, threads);
+    if (second) {
+      for (int64_t b = 0; b < batch; ++b) {
+        double squares = 0;
+        for (int64_t i = 0; i < width; ++i) squares += double{x[b * width + i]} * x[b * width + i];
+        const auto scale = static_cast<float>(1 / std::max(1e-12, std::sqrt(squares)));
+        for (int64_t e = 0; e < experts; ++e) sums[b * experts + e] *= scale;
+      }
+      apply_law(Law::tanh, sums.data(), batch * experts, sums.data());
+      sums = second->times(sums.data(), batch, threads);
+    }
+    for (int64_t i = 0; i < batch * experts; ++i)
+      scores[i] = sums[i] + (bias.empty() ? 0.0f : bias[i % experts]);
+  };
+  return choose_best(score, experts, count);
+}
+
+Selector route(ExpertChoice choice, int64_t bytes, std::vector<int32_t> first_group, int64_t count,
+               const NeuronBank& bank) {
+  check_borders(first_group, bank, "router");
+  require(count > 0 && count < std::ssize(first_group), "router: {} of {} experts", count,
+          first_group.size() - 1);
+  Selector selector;
+  selector.name = "router";
+  selector.bytes = bytes;
+  selector.choose = [choice = std::move(choice), first_group, count](
+                        const float* x, int64_t batch, ThreadPool& threads, Selection& out) {
+    std::vector<int32_t> chosen(batch * count);
+    choice(x, batch, threads, chosen.data());
+    out.start(Selection::Unit::groups);
+    for (int64_t b = 0; b < batch; ++b) {
+      for (int64_t e = 0; e < count; ++e) choose_range(first_group, chosen[b * count + e], out);
       out.end_token();
     }
   };
   return selector;
+}
+
+Selector route(const Router& router, std::vector<int32_t> first_group, int64_t count,
+               const NeuronBank& bank) {
+  require(router.first.rows + 1 == std::ssize(first_group) && router.first.width == bank.width(),
+          "router: it is [{}, {}], expected [{}, {}]", router.first.rows, router.first.width,
+          first_group.size() - 1, bank.width());
+  return route(choose_experts(router, count), router.bytes(), std::move(first_group), count, bank);
 }
 
 Selector descend(std::function<void(const float* x, int64_t batch, int32_t* out)> leaf,

@@ -73,10 +73,34 @@ struct Predictor {
 /// are copied. Throws Error when they do not fit the bank.
 Selector predict(const Predictor& predictor, const NeuronBank& bank, Selection::Unit unit);
 
-/// The groups of the `count` experts with the largest scores `router` x + `bias`; expert e has
-/// groups [first_group[e], first_group[e + 1]). Throws Error when sizes do not fit.
-Selector route(const RowMatrix& router, std::vector<float> bias, std::vector<int32_t> first_group,
-               int64_t count, const NeuronBank& bank);
+/// Writes the experts of each token, ascending: x [batch, width] -> out [batch, count].
+using ExpertChoice =
+    std::function<void(const float* x, int64_t batch, ThreadPool& threads, int32_t* out)>;
+
+/// The `count` of `experts` with the largest scores; ties go to the lower number, NaN counts as the
+/// least. `score` writes [batch, experts].
+ExpertChoice choose_best(
+    std::function<void(const float* x, int64_t batch, ThreadPool& threads, float* scores)> score,
+    int64_t experts, int64_t count);
+
+/// By scores first x + bias, or, where `second` [experts, experts] has rows,
+/// second tanh(first x / ||x||) + bias. The matrices are copied. Throws Error when sizes do not
+/// fit.
+struct Router {
+  RowMatrix first = {};          // [experts, width]
+  RowMatrix second = {};         // [experts, experts] or without rows
+  std::vector<float> bias = {};  // [experts] or empty
+  int64_t bytes() const;
+};
+ExpertChoice choose_experts(const Router& router, int64_t count);
+
+/// The groups of the experts that `choice` gives, `count` for each token; expert e has groups
+/// [first_group[e], first_group[e + 1]). `bytes`: what a choice reads. Throws Error when sizes do
+/// not fit.
+Selector route(ExpertChoice choice, int64_t bytes, std::vector<int32_t> first_group, int64_t count,
+               const NeuronBank& bank);
+Selector route(const Router& router, std::vector<int32_t> first_group, int64_t count,
+               const NeuronBank& bank);
 
 /// The groups of the leaf that a descent reaches: leaf(x, batch, out [batch]); leaf l has groups
 /// [first_group[l], first_group[l + 1]). `bytes`: what a descent reads.

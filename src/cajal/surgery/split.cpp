@@ -213,7 +213,7 @@ lm::FeedForward silence(const lm::FeedForward& ffn, const std::vector<int32_t>& 
   auto rows = neuron_rows(ffn);
   rows.value = rows.value.index_fill(0, index_of(neurons).to(torch::kLong), 0);
   lm::FeedForward out;
-  out.value_bias = ffn.value_bias;
+  out.value_bias = ffn.value_bias, out.experts = ffn.experts;
   out.groups.push_back({Matrix::dense(rows.key), Matrix(), Matrix::dense(rows.value, Major::input),
                         rows.key_bias, rows.gate_bias});
   if (rows.gate.defined()) out.groups[0].gate = Matrix::dense(rows.gate);
@@ -224,6 +224,10 @@ void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census
   require(plan.layers.size() == model->blocks.size() && census.layers.size() == plan.layers.size(),
           "plan for {} layers, census of {}, model of {}", plan.layers.size(), census.layers.size(),
           model->blocks.size());
+  if (model->layout.experts)
+    for (const auto& layer : plan.layers)
+      require(layer.order.empty() && layer.groups.size() == 1,
+              "the neurons of a model with experts keep their places: expected a plan all=FORMAT");
   torch::NoGradGuard no_grad;
   auto& config = model->config;
   std::vector<lm::FeedForward> built;
@@ -251,7 +255,9 @@ void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census
   const bool conv1d = lm::name_maps(config.family)[0].conv1d;
   for (size_t l = 0; l < built.size(); ++l) {
     if (packed) model->layout.split.push_back(layout_of(built[l]));
+    const auto experts = model->blocks[l].ffn.experts;
     model->blocks[l].ffn = packed ? std::move(built[l]) : as_in_family(built[l], conv1d);
+    model->blocks[l].ffn.experts = experts;
   }
 }
 

@@ -4,6 +4,7 @@
 #include "cajal/core/files.h"
 #include "cajal/core/torch_tensors.h"
 #include "cajal/engine/checkpoint.h"
+#include "cajal/models/lm/checkpoint.h"
 #include "cajal/models/lm/weights.h"
 #include "cajal/surgery/split.h"
 #include "cajal/text/gguf_tokenizer.h"
@@ -128,11 +129,13 @@ void write(lm::Transformer& model, const fs::path& source, const fs::path& outpu
 
   auto json = model->config.source;
   const auto original = lm::config_from_json(json, "config.json");
-  if (original.neurons != model->config.neurons || original.ffn_bias != model->config.ffn_bias)
+  if (original.neurons != model->config.neurons || original.ffn_bias != model->config.ffn_bias ||
+      original.law != model->config.law)
     json = lm::config_to_json(model->config);
   json.erase("cajal");
   if (!model->layout.empty()) json["cajal"] = lm::packed_layout_to_json(model->layout);
   write_json(folder.path() / "config.json", json);
+  lm::save_routers(model, folder.path());
   copy_companions(source, folder.path());
   folder.commit();
 }

@@ -1,5 +1,7 @@
 #include "cajal/models/lm/block.h"
 
+#include "cajal/layers/ffn/experts.h"
+
 namespace cajal::lm {
 namespace {
 
@@ -22,6 +24,17 @@ torch::Tensor plain_norm(const Config& c, const torch::Tensor& x, const Norm& no
   return ops::norm(x, c.norm, norm.weight, norm.bias, c.epsilon);
 }
 
+// Of the activations of each token, those of the experts that it uses.
+torch::Tensor used(const Config& c, const FeedForward& ffn, const torch::Tensor& x,
+                   const torch::Tensor& post) {
+  if (!ffn.experts) return post;
+  const auto& e = *ffn.experts;
+  const auto scores = e.router == RouterKind::oracle
+                          ? experts::gains(post, e.count, c.gated)
+                          : experts::router_scores(e.router, e.first, e.second, x);
+  return experts::keep(post, experts::best(scores, e.active));
+}
+
 // The neuron activations with every point between shown: concatenated over groups.
 torch::Tensor hooked_neurons(const Config& c, const FeedForward& ffn, const torch::Tensor& x,
                              const Points& at) {
@@ -30,9 +43,10 @@ torch::Tensor hooked_neurons(const Config& c, const FeedForward& ffn, const torc
     keys.push_back(group.key.apply(x, group.key_bias));
     if (c.gated) gates.push_back(group.gate.apply(x, group.gate_bias));
   }
-  if (!c.gated) return at("mlp.hook_post", activate(c.law, at("mlp.hook_pre", join(keys))));
+  if (!c.gated)
+    return at("mlp.hook_post", used(c, ffn, x, activate(c.law, at("mlp.hook_pre", join(keys)))));
   const auto gate = activate(c.law, at("mlp.hook_pre", join(gates)));
-  return at("mlp.hook_post", gate * at("mlp.hook_pre_linear", join(keys)));
+  return at("mlp.hook_post", used(c, ffn, x, gate * at("mlp.hook_pre_linear", join(keys))));
 }
 
 torch::Tensor plain_neurons(const Config& c, const NeuronGroup& group, const torch::Tensor& x) {
@@ -73,7 +87,8 @@ torch::Tensor feed_forward(const Config& c, const FeedForward& ffn, const torch:
   torch::Tensor y;
   int64_t begin = 0;
   for (const auto& group : ffn.groups) {
-    const auto post = hooked ? all.narrow(-1, begin, group.neurons()) : plain_neurons(c, group, x);
+    const auto post = hooked ? all.narrow(-1, begin, group.neurons())
+                             : used(c, ffn, x, plain_neurons(c, group, x));
     begin += group.neurons();
     const bool last = &group == &ffn.groups.back();
     const auto part = group.value.apply(post, last ? ffn.value_bias : torch::Tensor());

@@ -101,6 +101,13 @@ const char* dtype_word(Dtype dtype) {
   return dtype == Dtype::f32 ? "float32" : dtype == Dtype::f16 ? "float16" : "bfloat16";
 }
 
+// What of a layout outlives the widening of every matrix.
+PackedLayout kept_layout(const PackedLayout& layout) {
+  PackedLayout kept;
+  kept.shared_ffn = layout.shared_ffn, kept.experts = layout.experts;
+  return kept;
+}
+
 }  // namespace
 
 Transformer initialise(const Config& config, uint64_t seed, double deviation) {
@@ -142,7 +149,7 @@ void make_trainable(Transformer& model) {
   const torch::NoGradGuard no_grad;
   auto& m = *model;
   model->blocks = unsplit(model)->blocks;
-  model->layout = PackedLayout{{}, {}, model->layout.shared_ffn};
+  model->layout = kept_layout(model->layout);
   auto slots = own_slots(m);
   forget_registered(m);
   for (auto& slot : slots) {
@@ -173,11 +180,26 @@ void save(Transformer& model, const fs::path& folder, Dtype dtype) {
   for (const char* key : {"dtype", "torch_dtype"})
     if (key == std::string("torch_dtype") || json.contains(key)) json[key] = dtype_word(dtype);
   json.erase("cajal");
-  if (!model->layout.shared_ffn.empty())
-    json["cajal"] = packed_layout_to_json({{}, {}, model->layout.shared_ffn});
+  if (const auto layout = kept_layout(model->layout); !layout.empty())
+    json["cajal"] = packed_layout_to_json(layout);
   fs::create_directories(folder);
   save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
+  save_routers(model, folder);
   write_json(folder / "config.json", json);
+}
+
+void save_routers(const Transformer& model, const fs::path& folder) {
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;
+  for (size_t layer = 0; layer < model->blocks.size(); ++layer) {
+    const auto& experts = model->blocks[layer].ffn.experts;
+    if (!experts) continue;
+    for (const auto& [name, part] :
+         {std::pair("first", experts->first), {"second", experts->second}})
+      if (part.defined())
+        tensors.emplace_back(fmt::format("layers.{}.{}", layer, name),
+                             part.detach().cpu().contiguous());
+  }
+  if (!tensors.empty()) save_tensors(folder / "routers.safetensors", tensors, {{"format", "pt"}});
 }
 
 }  // namespace cajal::lm

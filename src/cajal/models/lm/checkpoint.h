@@ -28,4 +28,7 @@ void make_trainable(Transformer& model);
 /// split model become one matrix again, in their stored order.
 void save(Transformer& model, const std::filesystem::path& folder, Dtype dtype);
 
+/// Writes the routers of a model with experts, if it has some, as `folder`/routers.safetensors.
+void save_routers(const Transformer& model, const std::filesystem::path& folder);
+
 }  // namespace cajal::lm

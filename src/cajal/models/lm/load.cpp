@@ -168,6 +168,25 @@ class Reader {
   std::set<std::string, std::less<>> used_;
 };
 
+void read_routers(TransformerImpl& m, const std::shared_ptr<const TensorFile>& routers) {
+  if (!m.layout.experts) return;
+  const auto& layout = *m.layout.experts;
+  for (int64_t layer = 0; layer < m.config.layers; ++layer) {
+    auto& ffn = m.blocks[static_cast<size_t>(layer)].ffn;
+    require(!ffn.order.defined(), "layer {}: neurons in experts have no order beside it", layer);
+    auto experts = std::make_shared<Experts>();
+    experts->count = layout.count;
+    experts->active = layout.active[static_cast<size_t>(layer)];
+    experts->router = layout.router;
+    const auto part = [&](const char* name, int64_t width) {
+      return to_torch(router_tensor(*routers, layer, name, layout.count, width), routers);
+    };
+    if (layout.router != RouterKind::oracle) experts->first = part("first", m.config.width);
+    if (layout.router == RouterKind::mlp) experts->second = part("second", layout.count);
+    ffn.experts = std::move(experts);
+  }
+}
+
 }  // namespace
 
 Transformer load(const fs::path& path) { return load(open_checkpoint(path)); }
@@ -184,6 +203,7 @@ Transformer load(Checkpoint checkpoint) {
   if (!m.layout.split.empty())
     for (int64_t layer = 0; layer < m.config.layers; ++layer) reader.read_order(m, layer);
   reader.refuse_rest();
+  read_routers(m, checkpoint.routers);
 
   if (m.config.tied && m.config.vocabulary > 0) {
     // A file may hold the tied matrix twice; where the two differ, both count.

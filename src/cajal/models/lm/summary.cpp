@@ -62,6 +62,18 @@ std::vector<WeightSlot> slots_of(TransformerImpl& m) {
   return weight_slots(m, map, written_prefix(map, m.config));
 }
 
+// What a token reads of a matrix: of an FFN with experts its share, all keys where an oracle
+// chooses.
+int64_t read_of_experts(const TransformerImpl& m, std::string_view name, int64_t bytes) {
+  const auto at = name.find(".ffn.");
+  if (!m.layout.experts || at == std::string_view::npos) return bytes;
+  const auto& layout = *m.layout.experts;
+  if (layout.router == RouterKind::oracle && name.find("value") == std::string_view::npos)
+    return bytes;
+  const auto layer = std::stoul(std::string(name.substr(7, at - 7)));
+  return bytes * layout.active.at(layer) / layout.count;
+}
+
 }  // namespace
 
 Summary summarise(Transformer& model) {
@@ -88,10 +100,18 @@ Summary summarise(Transformer& model) {
                          name != "embedding.patch.weight";
       const bool read_whole = !table || (m.config.tied && name == "embedding.tokens.weight");
       const int64_t bytes = matrix->stored_bytes();
-      count(name, values_of(*matrix), bytes, read_whole ? bytes : bytes / matrix->rows());
+      count(name, values_of(*matrix), bytes,
+            read_whole ? read_of_experts(m, name, bytes) : bytes / matrix->rows());
       formats.insert(to_name(matrix->format()));
     }
   }
+  for (const auto& block : m.blocks)
+    if (block.ffn.experts)
+      for (const auto& part : {block.ffn.experts->first, block.ffn.experts->second})
+        if (part.defined()) {
+          const auto bytes = static_cast<int64_t>(part.nbytes());
+          count("router", part.numel(), bytes, bytes);
+        }
   s.formats.assign(formats.begin(), formats.end());
   return s;
 }

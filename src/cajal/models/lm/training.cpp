@@ -26,7 +26,8 @@ bool takes_direct_way(const TransformerImpl& model) {
                   [&](int64_t window) { return window == 0 || window >= c.context; });
   return plain && dense(model.output.vocabulary.weight) && dense(model.embedding.tokens) &&
          std::all_of(model.blocks.begin(), model.blocks.end(), [](const Block& block) {
-           if (block.ffn.groups.size() != 1 || block.ffn.instead || block.attention.fused_by_head)
+           if (block.ffn.groups.size() != 1 || block.ffn.instead || block.ffn.experts ||
+               block.attention.fused_by_head)
              return false;
            const NeuronGroup& group = block.ffn.groups[0];
            const bool gated = group.gate.defined();

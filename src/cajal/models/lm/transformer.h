@@ -36,11 +36,21 @@ struct NeuronGroup {
   int64_t neurons() const { return key.outputs(); }
 };
 
+/// The neurons of one FFN (of one group) cut into `count` equal runs, of which a token uses
+/// `active`.
+struct Experts {
+  int64_t count = 0, active = 0;
+  RouterKind router = RouterKind::mlp;
+  torch::Tensor first, second;  // [count, width], [count, count] or undefined, as they are stored
+};
+
 struct FeedForward {
   std::vector<NeuronGroup> groups;
   torch::Tensor value_bias;
   torch::Tensor order;  // i32 [neurons]: which neuron of the original model a stored one is, or
                         // undefined where they stand in their own order
+
+  std::shared_ptr<const Experts> experts = {};  // none: every neuron counts for every token
 
   /// Where set, what the layer computes instead of its groups: x [batch, tokens, width] (normed) ->
   /// what is added to the stream. A layer put in place of the FFN; not written to checkpoints.
