@@ -2,6 +2,7 @@
 
 #include "cajal/core/error.h"
 #include "cajal/layers/ffn/balancing.h"
+#include "cajal/layers/ffn/lora.h"
 #include "cajal/layers/ffn/routed.h"
 #include "gradcheck.h"
 
@@ -167,6 +168,19 @@ TEST(RoutedFeedForward, RefusesOptionsThatDoNotFit) {
   EXPECT_THROW(layer({.active = -1}), Error);
   EXPECT_THROW(layer({.rank = -1}), Error);
   EXPECT_THROW(layer({.alpha = 2}), Error);
+}
+
+TEST(LoraLinear, ItsMergedWeightComputesTheSame) {
+  for (const double alpha : {0.0, 6.0}) {
+    LoraLinear lora(LoraLinearOptions{.inputs = 6, .outputs = 4, .rank = 2, .alpha = alpha});
+    const torch::NoGradGuard no_grad;
+    lora->to(torch::kDouble);
+    const auto x = torch::randn({5, 6}, torch::kDouble);
+    EXPECT_LT(difference(lora->forward(x), torch::linear(x, lora->weight, lora->bias)), 1e-12);
+    lora->correction.right.normal_();
+    EXPECT_LT(difference(lora->forward(x), torch::linear(x, lora->merged(), lora->bias)), 1e-12);
+  }
+  EXPECT_THROW(LoraLinear(LoraLinearOptions{.inputs = 6, .outputs = 4, .rank = 0}), Error);
 }
 
 }  // namespace

@@ -11,17 +11,26 @@ namespace {
 
 constexpr double kLeastDistance = 1e-5;
 
-// L1 distances of one sub-vector to all codewords; returns the nearest.
+/// Codewords with the features first, [spaces, width, codewords], so that loops over codewords are
+/// loops over neighbours.
 template <class T>
-int64_t distances(const T* z, const T* codewords, const Codebooks& shape, T* out) {
-  int64_t best = 0;
-  for (int64_t j = 0; j < shape.codewords; ++j, codewords += shape.width) {
-    T sum = 0;
-    for (int64_t t = 0; t < shape.width; ++t) sum += std::abs(z[t] - codewords[t]);
-    out[j] = sum;
-    if (sum < out[best]) best = j;
-  }
-  return best;
+std::vector<T> turned(const T* codebooks, const Codebooks& shape) {
+  std::vector<T> out(static_cast<size_t>(shape.spaces * shape.codewords * shape.width));
+  T* to = out.data();
+  for (int64_t s = 0; s < shape.spaces; ++s, codebooks += shape.codewords * shape.width)
+    for (int64_t t = 0; t < shape.width; ++t)
+      for (int64_t j = 0; j < shape.codewords; ++j) *to++ = codebooks[j * shape.width + t];
+  return out;
+}
+
+// L1 distances of one sub-vector to all codewords (features first); returns the nearest.
+template <class T>
+int64_t distances(const T* z, const T* by_feature, const Codebooks& shape, T* out) {
+  const int64_t count = shape.codewords;
+  std::fill_n(out, count, T{0});
+  for (int64_t t = 0; t < shape.width; ++t, by_feature += count)
+    for (int64_t j = 0; j < count; ++j) out[j] += std::abs(z[t] - by_feature[j]);
+  return std::min_element(out, out + count) - out;
 }
 
 // One sub-vector's share of the loss and of its gradients; `scale` is 1 / elements.
@@ -36,9 +45,10 @@ class SubVector {
         mixed_(static_cast<size_t>(shape.width)),
         pull_(mixed_.size()) {}
 
-  double add(const T* z, const T* codewords, T scale, T* grad_z, T* grad_codewords) {
+  double add(const T* z, const T* codewords, const T* by_feature, T scale, T* grad_z,
+             T* grad_codewords) {
     const int64_t width = shape_.width;
-    const int64_t near = distances(z, codewords, shape_, distance_.data());
+    const int64_t near = distances(z, by_feature, shape_, distance_.data());
     mix(codewords);
     const T* const quantised = codewords + near * width;
     double loss = 0;
@@ -49,7 +59,7 @@ class SubVector {
       grad_codewords[near * width + t] -= 2 * scale * (soft + hard);
       if (grad_z) grad_z[t] += 2 * scale * hard;
     }
-    through_distances(z, codewords, grad_z, grad_codewords);
+    through_distances(z, codewords, by_feature, grad_z, grad_codewords);
     return loss;
   }
 
@@ -69,17 +79,16 @@ class SubVector {
     }
   }
 
-  void through_distances(const T* z, const T* codewords, T* grad_z, T* grad_codewords) {
-    const int64_t width = shape_.width;
+  void through_distances(const T* z, const T* codewords, const T* by_feature, T* grad_z,
+                         T* grad_codewords) {
+    const int64_t width = shape_.width, count = shape_.codewords;
+    std::fill(slope_.begin(), slope_.end(), T{0});
+    for (int64_t t = 0; t < width; ++t)
+      for (int64_t j = 0; j < count; ++j) slope_[at(j)] += pull_[at(t)] * by_feature[t * count + j];
     T mean = 0;
-    for (int64_t j = 0; j < shape_.codewords; ++j) {
-      T dot = 0;
-      for (int64_t t = 0; t < width; ++t) {
-        dot += pull_[at(t)] * codewords[j * width + t];
-        grad_codewords[j * width + t] += p_[at(j)] * pull_[at(t)];
-      }
-      slope_[at(j)] = dot;
-      mean += p_[at(j)] * dot;
+    for (int64_t j = 0; j < count; ++j) {
+      mean += p_[at(j)] * slope_[at(j)];
+      for (int64_t t = 0; t < width; ++t) grad_codewords[j * width + t] += p_[at(j)] * pull_[at(t)];
     }
     // p_j is a softmax of -ln distance_j.
     for (int64_t j = 0; j < shape_.codewords; ++j) {
@@ -104,10 +113,11 @@ template <class T>
 void nearest_codewords(const T* z, int64_t rows, const T* codebooks, const Codebooks& shape,
                        uint8_t* codes) {
   std::vector<T> distance(static_cast<size_t>(shape.codewords));
+  const auto by_feature = turned(codebooks, shape);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t s = 0; s < shape.spaces; ++s, z += shape.width)
-      *codes++ = static_cast<uint8_t>(
-          distances(z, codebooks + s * shape.codewords * shape.width, shape, distance.data()));
+      *codes++ = static_cast<uint8_t>(distances(
+          z, by_feature.data() + s * shape.codewords * shape.width, shape, distance.data()));
 }
 
 template <class T>
@@ -115,13 +125,14 @@ double quantisation_loss(const T* z, int64_t rows, const T* codebooks, const Cod
                          T* grad_z, T* grad_codebooks) {
   SubVector<T> one(shape);
   const T scale = T{1} / static_cast<T>(std::max<int64_t>(1, rows * shape.spaces * shape.width));
+  const auto by_feature = turned(codebooks, shape);
   double loss = 0;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t s = 0; s < shape.spaces; ++s) {
       const int64_t book = s * shape.codewords * shape.width;
       const int64_t at = (r * shape.spaces + s) * shape.width;
-      loss += one.add(z + at, codebooks + book, scale, grad_z ? grad_z + at : nullptr,
-                      grad_codebooks + book);
+      loss += one.add(z + at, codebooks + book, by_feature.data() + book, scale,
+                      grad_z ? grad_z + at : nullptr, grad_codebooks + book);
     }
   return loss;
 }
@@ -142,9 +153,10 @@ void fit_codebooks(const T* z, int64_t rows, const Codebooks& shape, int64_t rou
     for (int64_t round = 0; round < rounds; ++round) {
       std::vector<double> sum(static_cast<size_t>(shape.codewords * width));
       std::vector<int64_t> number(static_cast<size_t>(shape.codewords));
+      const auto by_feature = turned(book, {1, shape.codewords, width});
       for (int64_t r = 0; r < rows; ++r) {
         const T* const one = first + r * row;
-        const int64_t near = distances(one, book, shape, distance.data());
+        const int64_t near = distances(one, by_feature.data(), shape, distance.data());
         ++number[static_cast<size_t>(near)];
         for (int64_t t = 0; t < width; ++t)
           sum[static_cast<size_t>(near * width + t)] += static_cast<double>(one[t]);

@@ -277,4 +277,20 @@ torch::Tensor listed_attention(const torch::Tensor& q, const torch::Tensor& k,
                        scale, clamp);
 }
 
+double listed_mass(const torch::Tensor& q, const torch::Tensor& k, const KeyLists& lists,
+                   double scale, bool causal) {
+  check("listed_mass", q, k, lists);
+  const torch::NoGradGuard no_grad;
+  const int64_t queries = q.size(1), keys = k.size(1);
+  auto scores = torch::matmul(q, k.transpose(1, 2)) * scale;
+  auto seen = torch::full({queries}, keys, torch::kLong);
+  if (causal) {
+    const auto future = torch::ones({queries, keys}, torch::kBool).triu(keys - queries + 1);
+    scores = scores.masked_fill(future, -INFINITY);
+    seen = torch::arange(keys - queries + 1, keys + 1);
+  }
+  const auto mass = (torch::softmax(scores, -1) * lists.dense(keys)).sum(-1);
+  return mass.index_select(1, seen.gt(lists.most()).nonzero().squeeze(1)).mean().item<double>();
+}
+
 }  // namespace cajal::mixers

@@ -34,6 +34,11 @@ torch::Tensor listed_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, const KeyLists& lists, double scale,
                                double clamp);
 
+/// Mean share of the full softmax(scale q kᵀ) that the listed keys hold, over queries that see more
+/// keys than a list holds; with `causal` the future has no share. NaN where there is none.
+double listed_mass(const torch::Tensor& q, const torch::Tensor& k, const KeyLists& lists,
+                   double scale, bool causal);
+
 /// Which keys may be listed and how many.
 struct ListOptions {
   int64_t most = 1;
