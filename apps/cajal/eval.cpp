@@ -1,5 +1,6 @@
 #include "cajal/core/timing.h"
 #include "cajal/data/text.h"
+#include "cajal/models/lm/adapted.h"
 #include "cajal/models/lm/generate.h"
 #include "cajal/models/lm/summary.h"
 #include "language_model.h"
@@ -18,7 +19,38 @@ struct EvalArguments {
   bool json = false;
 };
 
+void run_adapted(const EvalArguments& arguments) {
+  set_torch_threads(arguments.threads);
+  auto model = lm::load_adapted(arguments.model);
+  const auto text = data::read_text(arguments.text);
+  const auto tokenizer = text::Tokenizer::open(arguments.model);
+  const auto ids = tokenizer.encode(text);
+  require(ids.size() >= 2, "{}: {} tokens, expected at least 2", arguments.text, ids.size());
+  const int64_t context =
+      arguments.context > 0 ? arguments.context : std::min(kUsualContext, model->context());
+  const auto first = tokenizer.decode(std::span(ids).first(1), text::Specials::without).size();
+  const auto bytes = static_cast<int64_t>(text.size() - std::min(text.size() - 1, first));
+  const auto result = lm::evaluate(model, ids, bytes, context, arguments.batch);
+  const Json json = {{"loss", result.loss()},
+                     {"perplexity", result.perplexity()},
+                     {"bits_per_byte", result.bits_per_byte()},
+                     {"tokens", result.tokens},
+                     {"bytes", result.bytes},
+                     {"context", context},
+                     {"adapters", options::write(model->options)},
+                     {"seconds", result.seconds},
+                     {"tokens_per_second", static_cast<double>(result.tokens) / result.seconds},
+                     {"peak_memory_bytes", peak_memory_bytes()}};
+  if (arguments.json) return fmt::print("{}\n", json.dump());
+  fmt::print("loss             {:.4f} nats a token\n", result.loss());
+  fmt::print("perplexity       {:.3f}\n", result.perplexity());
+  fmt::print("bits per byte    {:.4f}\n", result.bits_per_byte());
+  fmt::print("speed            {:.0f} tokens/s, with adapters\n",
+             static_cast<double>(result.tokens) / result.seconds);
+}
+
 void run(const EvalArguments& arguments) {
+  if (lm::has_adapters(arguments.model)) return run_adapted(arguments);
   auto opened = open_language_model(arguments.model, arguments.threads);
   const auto text = data::read_text(arguments.text);
   const auto ids = opened.need_tokenizer().encode(text);

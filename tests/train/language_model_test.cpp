@@ -198,4 +198,52 @@ TEST_F(LanguageModel, RefusesUnknownKeysAndTooSmallVocabularies) {
             std::string::npos);
 }
 
+TEST_F(LanguageModel, TunesACheckpointWithAdaptersThatFoldIntoItsWeights) {
+  const auto base = train_language_model(options(20), {in("base"), false, "cpu"});
+  auto tuning = options(20);
+  tuning.data.tokenizer = in("base").string();
+  tuning.adapters = {.rank = 4, .alpha = 4, .blocks = 0, .attention = lm::AdaptedAttention::dense};
+  LanguageModelRun run{in("tuned"), false, "cpu"};
+  EXPECT_THROW(train_language_model(tuning, run), Error);  // nothing to start from
+  run.init = in("base");
+  const auto report = train_language_model(tuning, run);
+  EXPECT_LT(report.at("valid").at("loss").get<double>(), base.at("valid").at("loss").get<double>());
+  EXPECT_LT(report.at("tuned_parameters").get<int64_t>(), report.at("parameters").get<int64_t>());
+  lm::TrainingLoss loss(lm::load(in("tuned")));
+  const auto tokens = TokenFile::of(valid_text, text::Tokenizer::open(in("tuned")), 1, in("t"));
+  EXPECT_NEAR(evaluate(loss, tokens, 32, 4, torch::kCPU).json().at("loss").get<double>(),
+              report.at("valid").at("loss").get<double>(), 1e-3);
+}
+
+TEST_F(LanguageModel, TunesBySptAndLeavesTheModelWithItsAdapters) {
+  train_language_model(options(20), {in("base"), false, "cpu"});
+  auto tuning = options(6);
+  tuning.data.tokenizer = in("base").string();
+  tuning.adapters = lm::AdapterOptions{.rank = 4, .alpha = 4};
+  LanguageModelRun run{in("tuned"), false, "cpu"};
+  run.init = in("base");
+  const auto report = train_language_model(tuning, run);
+  EXPECT_THROW(lm::load(in("tuned")), Error);
+  auto model = lm::load_adapted(in("tuned"));
+  const auto tokens = TokenFile::of(valid_text, text::Tokenizer::open(in("tuned")), 1, in("t"));
+  const auto loss = [&](const torch::Tensor& ids, const torch::Tensor& targets) {
+    return model->loss(ids, targets);
+  };
+  EXPECT_NEAR(evaluate(loss, tokens, 32, 4, torch::kCPU).json().at("loss").get<double>(),
+              report.at("valid").at("loss").get<double>(), 1e-3);
+}
+
+TEST_F(LanguageModel, RefusesAdaptersThatDoNotFit) {
+  train_language_model(options(1), {in("base"), false, "cpu"});
+  auto tuning = options(2);
+  tuning.data.tokenizer = in("base").string();
+  LanguageModelRun run{in("tuned"), false, "cpu"};
+  run.init = in("base");
+  tuning.adapters = lm::AdapterOptions{.blocks = 7};
+  EXPECT_THROW(train_language_model(tuning, run), Error);
+  EXPECT_THROW(cajal::options::parse<LanguageModelOptions>(Json{{"adapters", {{"block", 4}}}}), Error);
+  EXPECT_THROW(cajal::options::parse<LanguageModelOptions>(Json{{"adapters", {{"attention", "x"}}}}),
+               Error);
+}
+
 }  // namespace

@@ -48,9 +48,10 @@ void write_card(const std::filesystem::path& folder, const LanguageModelOptions&
       "| tokens seen | {:.1f} M, {:.1f} passes over the text |\n"
       "| bits per byte, valid ({}) | {} |\n",
       folder.filename().string(), version(), report.at("parameters").get<double>() / 1e6,
-      options.dtype, options.model.value("model_type", "?"), options.data.train, tokens / 1e6,
-      tokens / report.at("training_tokens").get<double>(), options.data.valid,
-      figure(report.at("valid"), "bits_per_byte"));
+      options.dtype,
+      options.model.is_object() ? options.model.value("model_type", "?") : "of its checkpoint",
+      options.data.train, tokens / 1e6, tokens / report.at("training_tokens").get<double>(),
+      options.data.valid, figure(report.at("valid"), "bits_per_byte"));
   if (report.at("kept_step") != report.at("steps"))
     text += fmt::format("| weights | of step {}, the best on valid |\n",
                         report.at("kept_step").get<int64_t>());

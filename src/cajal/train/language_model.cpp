@@ -6,6 +6,7 @@
 #include "cajal/core/error.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/text.h"
+#include "cajal/engine/checkpoint.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/text/bpe_trainer.h"
 #include "cajal/train/card.h"
@@ -78,7 +79,7 @@ void claim_output(const fs::path& output, bool resume) {
 lm::Transformer initial_model(const LanguageModelOptions& options, const LanguageModelRun& run,
                               int32_t tokens) {
   if (!run.init.empty()) {
-    auto model = lm::load(run.init);
+    auto model = lm::load(lm::find_model(run.init.string()));
     lm::make_trainable(model);
     return model;
   }
@@ -97,6 +98,49 @@ lm::Transformer make_model(const LanguageModelOptions& options, const LanguageMo
 
 struct Texts {
   TokenFile train, valid;
+};
+
+/// What is trained: a model's own weights, or the adapters around it.
+class Subject {
+ public:
+  Subject(lm::Transformer model, const LanguageModelOptions& options, torch::Device device)
+      : model_(std::move(model)), plain_(model_) {
+    if (!options.adapters) return;
+    require(device.is_cpu() || options.adapters->attention != lm::AdaptedAttention::sparse,
+            "adapters.attention: sparse runs on the CPU only, not on {}", device.str());
+    adapted_ = lm::Adapted(model_, *options.adapters, options.seed);
+    require(!adapted_->full(), "adapters.rank: 0 tunes all weights; leave the key adapters out");
+    adapted_->to(device);
+  }
+
+  const torch::nn::Module& module() const {
+    return adapted_ ? static_cast<const torch::nn::Module&>(*adapted_) : *model_;
+  }
+  bool direct() const { return !adapted_ && plain_.direct(); }
+  void train(bool on) {
+    if (adapted_) adapted_->train(on);
+  }
+  torch::Tensor loss(const torch::Tensor& ids, const torch::Tensor& targets,
+                     const torch::Tensor& penalty) {
+    return adapted_ ? adapted_->loss(ids, targets) : plain_(ids, targets, penalty);
+  }
+  LossFunction judge() {
+    return [this](const torch::Tensor& ids, const torch::Tensor& targets) {
+      return loss(ids, targets, {});
+    };
+  }
+  void save(const std::filesystem::path& folder, Dtype dtype) {
+    model_->to(torch::kCPU);
+    if (adapted_) adapted_->to(torch::kCPU);
+    auto plain = adapted_ && adapted_->merges() ? adapted_->merged() : model_;
+    lm::save(plain, folder, dtype);
+    if (adapted_ && !adapted_->merges()) lm::save_adapters(adapted_, folder);
+  }
+
+ private:
+  lm::Transformer model_;
+  lm::TrainingLoss plain_;
+  lm::Adapted adapted_{nullptr};
 };
 
 }  // namespace
@@ -135,7 +179,7 @@ Json TextLoss::json() const {
   return out;
 }
 
-TextLoss evaluate(lm::TrainingLoss& loss, const TokenFile& tokens, int64_t context, int64_t batch,
+TextLoss evaluate(const LossFunction& loss, const TokenFile& tokens, int64_t context, int64_t batch,
                   torch::Device device) {
   const torch::NoGradGuard no_gradient;
   TextLoss out{.tokens = tokens.size() - 1, .bytes = tokens.text_bytes()};
@@ -162,6 +206,8 @@ Json train_language_model(const LanguageModelOptions& options, const LanguageMod
   check(options.trainer);
   check(options.sparsity);
   require(options.batch > 0, "batch: {}, expected at least 1", options.batch);
+  require(!options.adapters || !run.init.empty(),
+          "adapters: tune a trained model; give its folder with --init");
   require(!options.data.train.empty() && !options.data.valid.empty(),
           "data: train and valid must name texts");
   const Dtype dtype = saved_dtype(options.dtype);
@@ -200,13 +246,13 @@ Json train_language_model(const LanguageModelOptions& options, const LanguageMod
   model->to(device);
   model->train();
 
-  lm::TrainingLoss loss(model);
+  Subject subject(model, options, device);
   const bool sparse = !options.sparsity.weights.empty();
-  require(!sparse || loss.direct(), "sparsity: the training of {} has no penalty yet",
-          to_name(config.family));
+  require(!sparse || subject.direct(), "sparsity: the training of {}{} has no penalty yet",
+          to_name(config.family), options.adapters ? " with adapters" : "");
   const Windows windows(texts.train, context, device);
   Task task = task_of(
-      *model,
+      subject.module(),
       [&](const Slice& slice) -> Batch {
         Batch batch{
             windows.starts(options.seed, slice.step, options.batch, slice.part, slice.parts)};
@@ -217,17 +263,20 @@ Json train_language_model(const LanguageModelOptions& options, const LanguageMod
       [&](const Batch& batch) {
         const auto starts = device.is_cuda() ? batch[0] : batch[0].cpu();
         const auto [ids, targets] = windows.at(starts);
-        return loss(ids, targets, sparse ? batch[1] : torch::Tensor());
+        return subject.loss(ids, targets, sparse ? batch[1] : torch::Tensor());
       });
   const int64_t evaluation_batch =
       std::max<int64_t>(1, options.batch / (options.trainer.accumulate * processes.count()));
   task.evaluate = [&] {
-    return evaluate(loss, texts.valid, context, evaluation_batch, device).json();
+    subject.train(false);
+    const auto found = evaluate(subject.judge(), texts.valid, context, evaluation_batch, device);
+    subject.train(true);
+    return found.json();
   };
   task.items_per_step = options.batch * context;
   task.items = "tokens";
-  task.precision = loss.direct() && device.is_cuda() ? Precision::bf16 : Precision::fp32;
-  task.recordable = loss.direct();
+  task.precision = subject.direct() && device.is_cuda() ? Precision::bf16 : Precision::fp32;
+  task.recordable = subject.direct();
 
   const Stopwatch clock;
   const auto result = train::run(task, options.trainer, {run.output, run.resume}, processes);
@@ -242,17 +291,22 @@ Json train_language_model(const LanguageModelOptions& options, const LanguageMod
                  {"valid", result.evaluation}};
   if (!processes.writes()) return report;
   int64_t parameters = 0;
-  for (const auto& parameter : task.parameters) parameters += parameter.tensor.numel();
+  for (const auto& parameter : model->parameters()) parameters += parameter.numel();
   report["parameters"] = parameters;
+  if (options.adapters) {
+    int64_t tuned = 0;
+    for (const auto& parameter : task.parameters) tuned += parameter.tensor.numel();
+    report["tuned_parameters"] = tuned;
+  }
+  subject.train(false);
   if (result.stopped) return report;
 
   if (!options.data.test.empty()) {
     const auto test =
         TokenFile::of(options.data.test, tokenizer, tokenizer_key(run.output), texts_in);
-    report["test"] = evaluate(loss, test, context, evaluation_batch, device).json();
+    report["test"] = evaluate(subject.judge(), test, context, evaluation_batch, device).json();
   }
-  model->to(torch::kCPU);
-  lm::save(model, run.output, dtype);
+  subject.save(run.output, dtype);
   report["training_tokens"] = texts.train.size();
   write_card(run.output, options, report, run.command);
   return report;

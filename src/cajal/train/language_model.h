@@ -1,9 +1,12 @@
 #pragma once
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cajal/core/options.h"
+#include "cajal/models/lm/adapted.h"
 #include "cajal/models/lm/training.h"
 #include "cajal/train/options.h"
 #include "cajal/train/tokens.h"
@@ -42,12 +45,13 @@ struct LanguageModelOptions {
   double deviation = 0.02;  // of the initial weights
   std::string law;          // replaces the law of every FFN ("relu": relufication); empty = keep it
   SparsityOptions sparsity;
+  std::optional<lm::AdapterOptions> adapters;  // tunes a checkpoint with few parameters (SPT, LoRA)
   uint64_t seed = 1;
   std::string dtype = "bf16";  // of the saved weights: bf16, f16 or f32
   Options trainer;
 };
-CAJAL_OPTIONS(LanguageModelOptions, model, data, batch, context, deviation, law, sparsity, seed,
-              dtype, trainer)
+CAJAL_OPTIONS(LanguageModelOptions, model, data, batch, context, deviation, law, sparsity, adapters,
+              seed, dtype, trainer)
 
 struct LanguageModelRun {
   std::filesystem::path output;  // becomes a Hugging Face folder, with log.jsonl and checkpoints/
@@ -57,7 +61,8 @@ struct LanguageModelRun {
   std::string command = {};         // for the model card
 };
 
-/// Trains and writes the model, its tokenizer and a model card (README.md). Returns what the card
+/// Trains and writes the model, its tokenizer and a model card (README.md); with adapters that do
+/// not fold into the weights, the model as it was and adapters.safetensors. Returns what the card
 /// says: {"steps", "tokens", "valid": {...}, "test": {...}, ...}; "stopped" after a signal.
 /// Throws Error naming the field of bad options and when `output` holds something else.
 Json train_language_model(const LanguageModelOptions& options, const LanguageModelRun& run);
@@ -68,9 +73,12 @@ struct TextLoss {
   Json json() const;  // {"loss", "perplexity", "bits_per_byte"}
 };
 
+/// ids and targets i64 [batch, tokens] -> the mean loss [] over targets that are not -100.
+using LossFunction = std::function<torch::Tensor(const torch::Tensor&, const torch::Tensor&)>;
+
 /// The loss over all of `tokens` in windows of `context` that do not overlap; every token but the
 /// first is predicted once.
-TextLoss evaluate(lm::TrainingLoss& loss, const TokenFile& tokens, int64_t context, int64_t batch,
+TextLoss evaluate(const LossFunction& loss, const TokenFile& tokens, int64_t context, int64_t batch,
                   torch::Device device);
 
 }  // namespace cajal::train
