@@ -85,20 +85,22 @@ TORCH_MODULE(Convolutions);
 struct AutoencoderImpl : nn::Module {
   const std::vector<int64_t> channels = {16, 32, 64};
   nn::Conv2d one = conv(3, 16, 5, 2), two = conv(16, 32, 3, 2), three = conv(32, 64, 3, 1);
-  nn::Conv2d narrow = conv(64, 12, 1), wide = conv(12, 64, 3), last = conv(16, 3, 3);
-  nn::ConvTranspose2d up1{nn::ConvTranspose2dOptions(64, 32, 4).stride(2).padding(1)};
-  nn::ConvTranspose2d up2{nn::ConvTranspose2dOptions(32, 16, 4).stride(2).padding(1)};
+  nn::Conv2d narrow = conv(64, 12, 1), wide = conv(12, 16, 3), wider = conv(16, 16, 3);
+  nn::Conv2d last = conv(16, 3, 3);
   AutoencoderImpl() {
     register_module("one", one), register_module("two", two), register_module("three", three);
     register_module("narrow", narrow), register_module("wide", wide);
-    register_module("last", last), register_module("up1", up1), register_module("up2", up2);
+    register_module("wider", wider), register_module("last", last);
   }
   Answer run(const Tensor& x, const Deletion& deletion) {
     const Silencer silence(deletion, channels);
     const auto a = silence(torch::relu(one(x - 0.5)), 0), b = silence(torch::relu(two(a)), 1);
     const auto c = silence(torch::relu(three(b)), 2);
-    const auto d = torch::relu(up1(torch::relu(wide(narrow(c)))));
-    return {torch::sigmoid(last(torch::relu(up2(d)))), {a, b, c}};
+    const auto twice = [](const Tensor& y) {
+      return at::upsample_nearest2d(y, {2 * y.size(2), 2 * y.size(3)});
+    };
+    const auto d = torch::relu(wider(twice(torch::relu(wide(narrow(c))))));
+    return {torch::sigmoid(last(twice(d))), {a, b, c}};
   }
 };
 TORCH_MODULE(Autoencoder);
