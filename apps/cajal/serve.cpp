@@ -20,7 +20,7 @@ namespace {
 struct Options {
   std::string subject = "opt-classics", model, host = "127.0.0.1";
   int port = 8080;
-  int64_t tokens = 32768;
+  int64_t tokens = 8192;
   bool json = false;
 };
 
@@ -74,7 +74,6 @@ fs::path atlas_of(const fs::path& model, int64_t tokens) {
   build.model = model.string(), build.text = text.string(), build.output = place.string();
   build.tokens = tokens;
   build.ablation = 64;  // seconds, where the default takes a minute
-
   build_atlas(build);
   return place;
 }
@@ -104,13 +103,13 @@ std::unique_ptr<atlas::Live> open_live(const Subject& subject, atlas::Browser& b
             subject.atlas.string(), subject.model);
     return live;
   }
-  without = fmt::format("the model '{}' is not here; start with --model DIR", browser.model());
   try {
     auto live = std::make_unique<atlas::Live>(lm::find_model(browser.model()));
     if (live->hash() == browser.model_hash()) return live;
     without = fmt::format("'{}' here is another model than that of the atlas; start with --model",
                           browser.model());
   } catch (const Error&) {  // it is a name for people, and need not be a place
+    without = fmt::format("the model '{}' is not here; start with --model DIR", browser.model());
   }
   return nullptr;
 }
@@ -126,12 +125,12 @@ void serve_atlas(const Options& from) {
   serve::Site site(subject.atlas, index, std::move(live), without);
   site.add_to(server);
   serve::add_pages(server, pages);
+  const Signals signals(server);
   if (from.json)
     std::cout << Json{{"url", server.url()}, {"atlas", subject.atlas.string()}}.dump() << std::endl;
   else
     fmt::print(stderr, "{} at {}   (Ctrl-C ends)\n", subject.atlas.string(), server.url());
   if (!without.empty()) fmt::print(stderr, "no live texts: {}\n", without);
-  const Signals signals(server);
   server.run();
 }
 

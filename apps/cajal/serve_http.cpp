@@ -195,7 +195,16 @@ void HttpServer::post(const std::string& path, Answer handler) {
   });
 }
 
-void HttpServer::run() { listen_after_bind(); }
+void HttpServer::run() {
+  listen_after_bind();
+  ended_ = true;
+}
+
+void HttpServer::stop() {
+  // httplib forgets a stop that comes before it listens.
+  while (!ended_ && !is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  httplib::Server::stop();
+}
 
 bool HttpServer::process_and_close_socket(socket_t sock) {
   Connection connection(sock);

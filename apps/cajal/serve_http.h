@@ -56,9 +56,9 @@ class HttpServer : private httplib::Server {
 
   int port() const { return port_; }
   std::string url() const;
-  /// Answers until `stop`, which any thread may call.
+  /// Answers until `stop`, which another thread may call before or while it runs.
   void run();
-  void stop() { httplib::Server::stop(); }
+  void stop();
 
  private:
   bool process_and_close_socket(socket_t sock) override;
@@ -73,6 +73,7 @@ class HttpServer : private httplib::Server {
   HostNames names_;
   Limits limits_;
   int port_ = 0;
+  std::atomic<bool> ended_ = false;
 };
 
 }  // namespace cajal::serve

@@ -50,10 +50,10 @@ function grid(root, up, y) {
 
 const name = (root, text) => root.append(svg('text', { class: 'name', x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, 'text-anchor': 'middle' }, text));
 
-// Ticks that would touch are left out.
+// Ticks that would touch one before them in the list are left out.
 function thin(marks, across) {
   const out = [];
-  for (const mark of marks) if (!out.length || across(mark.at) - across(out.at(-1).at) > 34) out.push(mark);
+  for (const mark of marks) if (out.every((other) => Math.abs(across(mark.at) - across(other.at)) > 42)) out.push(mark);
   return out;
 }
 

@@ -227,7 +227,7 @@ TEST_F(Serve, BoundsWhatARequestMayHold) {
 }
 
 TEST_F(Serve, LivesThroughBytesThatAreNoRequest) {
-  for (const std::string bytes :
+  for (const std::string& bytes :
        {std::string("\0\1\2\3", 4), std::string(5000, 'A'), std::string("GET\r\n\r\n"),
         std::string("GET / HTTP/9.9\r\n\r\n"),
         "GET / HTTP/1.1\r\n" + std::string(9000, 'h') + ": x",

@@ -25,9 +25,14 @@ async function show() {
   for (const link of document.querySelectorAll('header nav a')) link.dataset.view === tab ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current');
   // A view that comes at once must not flash.
   const slow = setTimeout(() => main.replaceChildren(h('p', { class: 'loading' }, 'Loading …')), 300);
+  const draw = (...parts) => {
+    if (signal.aborted) return;
+    clearTimeout(slow);
+    main.replaceChildren(...parts.filter(Boolean));
+  };
   main.setAttribute('aria-busy', 'true');
   try {
-    const title = await view(main, new URLSearchParams(words), signal, path.match(pattern).slice(1));
+    const title = await view(draw, new URLSearchParams(words), signal, path.match(pattern).slice(1));
     document.title = `${title} · cajal`;
     if (!first) {
       scrollTo(0, 0);
@@ -51,6 +56,7 @@ async function missing() {
 document.querySelector('.jump').addEventListener('submit', (event) => {
   event.preventDefault();
   const text = event.target.elements.jump.value.trim();
+  event.target.reset();
   const place = text.match(/^(?:L|layer\s*)?(\d+)\s*[.:/ ]\s*(\d+)$/i);
   if (place) location.hash = `/neuron/${place[1]}/${place[2]}`;
   else if (text) location.hash = `/neurons?word=${encodeURIComponent(text)}`;

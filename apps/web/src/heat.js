@@ -8,8 +8,8 @@ export function heat(share) {
   return `color-mix(in oklab, var(${high}) ${(100 * part).toFixed(1)}%, var(${low}))`;
 }
 
-/** A cell's colour, and a step by which the style sheet picks ink that can be read on it. */
-export const heated = (share) => ({ style: { 'background-color': heat(share) }, 'data-heat': Math.round(10 * Math.min(1, Math.max(0, share))) });
+/** A cell's colour, and which of three inks can be read on it (contrast 4.5 at least, light and dark). */
+export const heated = (share) => ({ style: { 'background-color': heat(share) }, 'data-heat': share < 0.51 ? 'low' : share < 0.765 ? 'middle' : 'high' });
 
 /** A bar with the colours of the scale between the words for its ends. */
 export const legend = (low, high, name) =>

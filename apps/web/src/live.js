@@ -7,11 +7,11 @@ import { largest, light, litLegend } from './lit.js';
 
 const START = 'The old man looked at the sea, and the sea was grey and very still.';
 
-export async function live(main, parameters, signal) {
+export async function live(draw, parameters, signal) {
   const atlas = await ask('overview', {}, signal);
   const title = h('div', { class: 'title' }, h('h1', {}, 'Live text'), h('p', { class: 'facts' }, 'Type, and see which neurons write most at each token.'));
   if (!atlas.live) {
-    main.replaceChildren(title, h('div', { class: 'empty' }, h('h2', {}, 'No model to read with'), h('p', {}, atlas.live_without), h('pre', {}, `cajal serve ${atlas.file} --model DIR`)));
+    draw(title, h('div', { class: 'empty' }, h('h2', {}, 'No model to read with'), h('p', {}, atlas.live_without), h('pre', {}, `cajal serve ${atlas.file} --model DIR`)));
     return 'Live text';
   }
   const state = { at: null, followed: null, answer: null };
@@ -37,7 +37,7 @@ export async function live(main, parameters, signal) {
       state.answer = await send('live', { text: box.value }, waiting.signal);
       const last = state.answer.tokens.length - 1;
       if (!state.at || state.at.token > last) state.at = { layer: state.at?.layer ?? Math.floor(atlas.layers.length / 2), token: last };
-      draw();
+      show();
       await Promise.all([describe(), follow()]);
       say(`${state.answer.tokens.length} tokens read`);
     } catch (error) {
@@ -49,7 +49,7 @@ export async function live(main, parameters, signal) {
   }
   const later = debounced(250, read);
 
-  function draw() {
+  function show() {
     const { tokens: words, layers, cut } = state.answer;
     const choose = (layer, token) => {
       state.at = { layer, token };
@@ -58,7 +58,7 @@ export async function live(main, parameters, signal) {
       describe();
     };
     const table = h('table', { class: 'heat live' }, h('caption', {}, 'Share of each layer’s output energy that its strongest neuron holds'),
-      h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'layer'), words.map((word, k) => h('th', { scope: 'col', 'data-token': k }, h('span', {}, visible(word)))))),
+      h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'layer'), words.map((word, k) => h('th', { scope: 'col', 'data-token': k }, h('span', {}, visible(word).trimStart() || '◦'))))),
       h('tbody', {}, layers.map((layer, l) => h('tr', {}, h('th', { scope: 'row' }, l), layer.map((top, k) => {
         const [id, , share] = top[0];
         return h('td', heated(Math.sqrt(share)), h('button', { type: 'button', 'data-at': `${l}.${k}`, 'aria-pressed': String(state.at.layer === l && state.at.token === k), 'aria-label': `layer ${l}, ${words[k]}: neuron ${id}, ${percent(share)}`, title: `${placeOf(l, id)}: ${percent(share)}`, onclick: () => choose(l, k) }, id));
@@ -79,7 +79,7 @@ export async function live(main, parameters, signal) {
       if (error.name === 'AbortError') return;
     }
     detail.replaceChildren(head,
-      h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Strongest neurons' }, h('table', { class: 'plain top' }, h('thead', {}, h('tr', {}, ['neuron', 'activation', 'energy', 'raises', 'strongest at', ''].map((name, k) => h('th', { scope: 'col', class: k === 1 || k === 2 ? 'number' : null }, name)))),
+      h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Strongest neurons' }, h('table', { class: 'plain best' }, h('thead', {}, h('tr', {}, ['neuron', 'activation', 'energy', 'raises', 'strongest at', 'over the text'].map((name, k) => h('th', { scope: 'col', class: k === 1 || k === 2 ? 'number' : null }, name)))),
         h('tbody', {}, top.map(([id, activation, share]) => h('tr', {}, h('th', { scope: 'row' }, h('a', { href: neuronLink(layer, id) }, placeOf(layer, id))),
           h('td', { class: 'number' }, figure(activation)), h('td', { class: 'number' }, h('span', { class: 'share' }, h('i', { style: { width: `${100 * share}%` } })), percent(share)),
           h('td', {}, known.get(id)?.promoted ? tokens(known.get(id).promoted.slice(0, 4)) : ''), h('td', {}, known.has(id) ? tokens(known.get(id).strongest.slice(0, 4)) : ''),
@@ -104,10 +104,10 @@ export async function live(main, parameters, signal) {
     const { texts } = await send('follow', { texts: [box.value], ...state.followed }, signal);
     const most = largest([texts[0].activations]);
     heads.forEach((head, k) => head.style.setProperty('background-color', light(texts[0].activations[k] ?? 0, most)));
-    lights.replaceChildren(h('b', {}, `Following ${placeOf(state.followed.layer, state.followed.neuron)}: `), litLegend(most));
+    lights.replaceChildren(h('b', {}, `Following ${placeOf(state.followed.layer, state.followed.neuron)}: `), litLegend(texts));
   }
 
-  main.replaceChildren(title, h('section', {}, h('label', { class: 'field', for: 'text' }, h('span', {}, 'Text')), box, left, lights, grid), detail);
+  draw(title, h('section', {}, h('label', { class: 'field', for: 'text' }, h('span', {}, 'Text')), box, left, lights, grid), detail);
   await read();
   return 'Live text';
 }

@@ -5,19 +5,18 @@ import { debounced, h, say } from './dom.js';
 import { count, figure, kindMeaning, kinds, neuronLink, percent, placeOf, times, token, tokens, visible, whole } from './format.js';
 import { largest, lit, litLegend } from './lit.js';
 
-export async function neuron(main, _, signal, [layer, index]) {
+export async function neuron(draw, _, signal, [layer, index]) {
   const [one, atlas] = await Promise.all([ask('neuron', { layer, neuron: index }, signal), ask('overview', {}, signal)]);
   const step = (to, text, name) => (to >= 0 && to < one.neurons ? h('a', { class: 'button', href: neuronLink(one.layer, to), 'aria-label': `${name} neuron, ${placeOf(one.layer, to)}` }, text) : h('span', { class: 'button off', 'aria-hidden': 'true' }, text));
-  main.replaceChildren(
+  draw(
     h('div', { class: 'title' },
       h('nav', { class: 'crumbs', 'aria-label': 'Place' }, h('a', { href: '#/' }, atlas.model), ' › ', h('a', { href: `#/neurons?layer=${one.layer}` }, `layer ${one.layer}`)),
       h('div', { class: 'bar' }, h('h1', {}, 'Neuron ', h('span', { class: 'place' }, placeOf(one.layer, one.neuron))), h('span', { class: 'steps' }, step(one.neuron - 1, '‹', 'Previous'), step(one.neuron + 1, '›', 'Next'))),
       one.kinds.length ? h('p', { class: 'kinds' }, kinds(one.kinds)) : null,
       h('p', { class: 'facts' }, summary(one))),
     h('div', { class: 'columns' },
-      h('div', {}, exemplars(one, atlas, signal), atlas.live ? tryText(one, signal) : null),
-      h('div', {}, writes(one), figures(one), findings(one))),
-    h('div', { class: 'columns' }, shape(one), positions(one)),
+      h('div', {}, exemplars(one, atlas, signal), atlas.live ? tryText(one, signal) : null, positions(one)),
+      h('div', {}, writes(one), figures(one), findings(one), shape(one))),
     matches(one, atlas));
   return `Neuron ${placeOf(one.layer, one.neuron)}`;
 }
@@ -35,7 +34,7 @@ function exemplars(one, atlas, signal) {
     return section;
   }
   const texts = one.exemplars.map(({ before, word, after }) =>
-    h('span', { class: 'lit' }, visible(before), h('mark', { class: 'only' }, visible(word)), visible(after)));
+    h('span', { class: 'lit' }, visible(before.trimStart()), h('mark', { class: 'only' }, visible(word)), visible(after)));
   const note = h('p', { class: 'what' }, 'The framed token is where it was that strong.');
   section.append(
     h('ol', { class: 'exemplars' }, one.exemplars.map((peak, k) =>
@@ -55,7 +54,7 @@ async function lightUp(one, texts, note, signal) {
       const { before, word } = one.exemplars[k];
       texts[k].replaceWith(lit(words, activations, most, indexAt(words, before.length, word)));
     });
-    note.replaceWith(h('div', {}, h('p', { class: 'what' }, 'Colours: its activation when the model reads these words alone; framed: the token at which it was strongest, and the figure it had in the whole text.'), litLegend(most)));
+    note.replaceWith(h('div', {}, h('p', { class: 'what' }, 'Colours: its activation when the model reads these words alone; framed: the token at which it was strongest, and the figure it had in the whole text.'), litLegend(read)));
   } catch (error) {
     if (error.name !== 'AbortError') note.textContent = `The words could not be lit: ${error.message}`;
   }
@@ -79,7 +78,7 @@ function tryText(one, signal) {
     try {
       const { texts } = await send('follow', { texts: [text], layer: one.layer, neuron: one.neuron }, signal);
       const most = largest([texts[0].activations]);
-      output.replaceChildren(h('p', { class: 'tried' }, lit(texts[0].tokens, texts[0].activations, most)), litLegend(most));
+      output.replaceChildren(h('p', { class: 'tried' }, lit(texts[0].tokens, texts[0].activations, most)), litLegend(texts));
       say(`strongest activation ${figure(most)}`);
     } catch (error) {
       if (error.name !== 'AbortError') output.replaceChildren(h('p', { class: 'notice', role: 'alert' }, error.message));
@@ -130,9 +129,9 @@ function shape(one) {
   const middle = 64, perOctave = 4;
   const bars = one.histogram.map(([at, centre, n]) => ({ at, value: n / one.tokens, label: figure(centre), shown: percent(n / one.tokens) }));
   const ticks = [];
-  for (let k = -8; k <= 8; ++k) ticks.push({ at: middle - (k + 8) * perOctave - 1, text: `−${power(k)}` }, { at: middle + (k + 8) * perOctave + 1, text: power(k) });
+  for (let k = -6; k <= 8; k += 2) ticks.push({ at: middle - (k + 8) * perOctave - 1, text: `−${power(k)}` }, { at: middle + (k + 8) * perOctave + 1, text: power(k) });
   ticks.push({ at: middle, text: '0' });
-  ticks.sort((a, b) => a.at - b.at);
+  ticks.reverse();  // the first come first: 0, then the large
   return h('section', {}, h('h2', {}, 'Shape of its input'), h('p', { class: 'what' }, `How often the input to ${one.gated ? 'its gate’s' : 'the'} law fell in each bin; bins widen with the size. Above 0 it fires.`),
     histogram({ caption: 'Histogram of the input to the law', columns: ['input', 'share of tokens'], bars, ticks, zero: middle, x: 'input to the law', y: '%' }));
 }

@@ -8,11 +8,11 @@ const ORDERS = { place: 'place', rate: 'fires', hits: 'hits', energy: 'energy', 
 const BOUNDS = ['rate_min', 'rate_max', 'rate_above', 'rate_below', 'hits_min', 'hits_max', 'hits_above', 'hits_below', 'energy_min', 'energy_max', 'energy_above', 'energy_below'];
 const NAMES = ['layer', 'kind', 'word', 'role', ...BOUNDS, 'order', 'descending', 'page'];
 
-export async function neurons(main, parameters, signal) {
+export async function neurons(draw, parameters, signal) {
   const atlas = await ask('overview', {}, signal);
   const asked = Object.fromEntries(NAMES.filter((name) => parameters.get(name)).map((name) => [name, parameters.get(name)]));
   const results = h('div', { class: 'results' });
-  main.replaceChildren(h('div', { class: 'title' }, h('h1', {}, 'Neurons')), filters(atlas, asked, () => refresh()), results);
+  draw(h('div', { class: 'title' }, h('h1', {}, 'Neurons')), filters(atlas, asked, () => refresh()), results);
 
   let waiting;
   // Typing changes the results and the address, but not the form.
@@ -109,7 +109,7 @@ function show(found, asked, refresh) {
       h('button', { type: 'button', 'data-order': name, title, onclick: () => sort(name) }, ORDERS[name], h('span', { class: 'way', 'aria-hidden': 'true' }, now ? (down ? '▾' : '▴') : '')));
   };
   const first = found.page * found.page_size;
-  const bar = (share) => h('span', { class: 'share' }, h('i', { 'aria-hidden': 'true', style: { width: `${(100 * Math.min(1, share)).toFixed(1)}%` } }));
+  const bar = (share) => [h('span', { class: 'share' }, h('i', { 'aria-hidden': 'true', style: { width: `${(100 * Math.min(1, share)).toFixed(1)}%` } })), h('span', { class: 'much' }, percent(share))];
   const cell = (label, ...content) => h('td', { role: 'cell', 'data-label': label }, content);
   const number = (label, ...content) => h('td', { role: 'cell', class: 'number', 'data-label': label }, content);
   const table = h('table', { class: 'list', role: 'table' },
@@ -118,7 +118,7 @@ function show(found, asked, refresh) {
     h('tbody', { role: 'rowgroup' }, found.neurons.map((one) => h('tr', { role: 'row' },
       h('th', { scope: 'row', role: 'rowheader' }, h('a', { href: neuronLink(one.layer, one.neuron) }, placeOf(one.layer, one.neuron))),
       cell('kinds', kinds(one.kinds)),
-      number('fires', bar(one.rate), percent(one.rate)), number('hits', bar(one.hits), percent(one.hits)),
+      number('fires', bar(one.rate)), number('hits', bar(one.hits)),
       number('energy', times(one.energy)), number('peak', figure(one.peak)),
       cell('strongest at', tokens(one.strongest)), cell('raises', one.promoted ? tokens(one.promoted) : '')))));
   const turn = (text, to, off) => h('button', { type: 'button', disabled: off, onclick: () => { asked.page = String(to); refresh().then(() => { document.querySelector('.results').scrollIntoView({ block: 'start' }); document.querySelector('.results h2').focus(); }); } }, text);

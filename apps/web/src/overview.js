@@ -19,10 +19,10 @@ const COLUMNS = [
   { key: 'energy_of_fixed', name: 'fixed 10 %', title: 'output energy in the best tenth chosen once for all tokens', show: percent },
 ];
 
-export async function overview(main, _, signal) {
+export async function overview(draw, _, signal) {
   const atlas = await ask('overview', {}, signal);
   const tokens = atlas.layers[0].tokens;
-  main.replaceChildren(
+  draw(
     h('div', { class: 'title' },
       h('h1', {}, atlas.model || atlas.file),
       h('p', { class: 'facts' }, count(atlas.layers.length, 'layer'), ' · ', count(atlas.neurons, 'neuron'), ' · watched on ', count(tokens, 'token'), ' of ', h('q', {}, atlas.text),

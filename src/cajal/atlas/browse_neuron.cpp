@@ -1,4 +1,6 @@
 // One neuron of a Browser: its figures, shape, exemplars and what was found about it.
+#include <numeric>
+
 #include "cajal/atlas/browse.h"
 #include "cajal/atlas/collectors.h"
 
@@ -69,8 +71,11 @@ void Browser::add_shape(Json& out, int64_t layer, int64_t neuron) {
       if (count[bin] > 0) out["histogram"].push_back({bin, Histogram::centre(bin), count[bin]});
   }
   if (position_totals_.empty()) return;
-  constexpr int64_t most_points = 256;
-  const auto width = (positions_ + most_points - 1) / most_points;
+  // Fewer tokens in a point than this say little.
+  constexpr int64_t tokens_a_point = 64, most_points = 256, fewest_points = 8;
+  const auto total = std::accumulate(position_totals_.begin(), position_totals_.end(), int64_t{0});
+  const auto points = std::clamp(total / tokens_a_point, fewest_points, most_points);
+  const auto width = (positions_ + points - 1) / points;
   std::vector<double> fired(static_cast<size_t>((positions_ + width - 1) / width));
   std::vector<double> seen(fired.size());
   for (int64_t p = 0; p < positions_; ++p)

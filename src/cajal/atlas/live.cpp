@@ -31,11 +31,11 @@ Live::Live(const std::filesystem::path& path) : model_(lm::load(path)) {
 Live::Read Live::read(const std::string& text) const {
   require(text.size() <= most_bytes, "the text has {} bytes, expected {} at most", text.size(),
           most_bytes);
-  std::vector<text::Token> tokens;
+  std::vector<int32_t> tokens;
   if (tokenizer_) {
-    tokens = tokenizer_->encode_tokens(text, text::Specials::without, text::Written::text);
+    tokens = tokenizer_->encode(text, text::Specials::without, text::Written::text);
   } else {
-    for (const char c : text) tokens.push_back({static_cast<uint8_t>(c), std::string(1, c)});
+    for (const char c : text) tokens.push_back(static_cast<uint8_t>(c));
   }
   require(!tokens.empty(), "the text has no tokens");
   Read out;
@@ -43,12 +43,17 @@ Live::Read Live::read(const std::string& text) const {
   const auto most = std::min<int64_t>(most_tokens, model_->config.context - out.begins);
   out.answer = {{"tokens", Json::array()}, {"cut", std::ssize(tokens) > most}};
   if (std::ssize(tokens) > most) tokens.resize(static_cast<size_t>(most));
-  std::vector<int64_t> ids;
-  if (out.begins) ids.push_back(model_->config.begin_id);
-  for (const auto& token : tokens) {
-    ids.push_back(token.id);
-    out.answer["tokens"].push_back(token.text);
-  }
+  std::vector<int64_t> ids(tokens.begin(), tokens.end());
+  if (out.begins) ids.insert(ids.begin(), model_->config.begin_id);
+  // A character of several tokens is told with its last one, so that the parts make up the text.
+  std::optional<text::StreamDecoder> decoder;
+  if (tokenizer_) decoder.emplace(*tokenizer_);
+  for (const auto id : tokens)
+    out.answer["tokens"].push_back(decoder ? decoder->push(id)
+                                           : std::string(1, static_cast<char>(id)));
+  if (decoder)
+    out.answer["tokens"].back() =
+        out.answer["tokens"].back().get<std::string>() + decoder->finish();
   out.ids = torch::tensor(ids).unsqueeze(0);
   return out;
 }
