@@ -8,6 +8,12 @@ install(FILES ${PROJECT_BINARY_DIR}/generated/cajal/core/version.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/cajal/core)
 if(CAJAL_TORCH)
   install(TARGETS cajal_command cajal_layer)
+  if(HTTPLIB_FOUND)  # where only the command was built, its pages are made now
+    install(CODE "if(NOT EXISTS \"${PROJECT_BINARY_DIR}/web/index.html\")
+      execute_process(COMMAND \"${PROJECT_SOURCE_DIR}/tools/build_web\" \"${PROJECT_BINARY_DIR}\")
+    endif()")
+    install(DIRECTORY ${PROJECT_BINARY_DIR}/web DESTINATION ${CMAKE_INSTALL_DATADIR}/cajal)
+  endif()
 endif()
 install(DIRECTORY models DESTINATION ${CMAKE_INSTALL_DATADIR}/cajal)
 configure_package_config_file(cmake/cajalConfig.cmake.in cajalConfig.cmake INSTALL_DESTINATION ${package})

@@ -1,7 +1,6 @@
 #include "atlas_build.h"
 
 #include "atlas_report.h"
-#include "cajal/atlas/measure.h"
 #include "cajal/atlas/report.h"
 #include "cajal/atlas/store.h"
 #include "cajal/core/machine.h"
@@ -13,14 +12,6 @@ namespace cajal {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Build {
-  std::string model, text, output, shard = "1/1";
-  int64_t tokens = 32768, ablation = 512;
-  double save_every = 60;
-  bool no_tables = false, compare_plain = false;
-  atlas::MeasureOptions options;
-};
 
 void read_shard(const std::string& text, atlas::MeasureOptions& options) {
   const auto slash = text.find('/');
@@ -92,61 +83,6 @@ class PlainPass {
   int64_t context_;
 };
 
-void build(Build& from) {
-  read_shard(from.shard, from.options);
-  from.options.tables = !from.no_tables;
-  const auto folder = fs::absolute(lm::find_model(from.model)).lexically_normal();
-  auto model = lm::load(folder);
-  set_torch_threads(0);
-  const auto reading = atlas::read_text(folder, model->config.vocabulary, from.text, from.tokens);
-  if (from.options.tables && !from.options.by_layer) {
-    const auto& c = model->config;
-    const double bytes =
-        4.0 * static_cast<double>(c.layers * c.neurons) * static_cast<double>(c.vocabulary);
-    const auto memory = static_cast<double>(this_machine().memory_bytes);
-    require(
-        bytes < 0.6 * memory,
-        "{}: counts of every token would take {:.0f} GB of the {:.0f} GB here; --by-layer holds "
-        "one layer's, --no-tables none",
-        from.model, bytes / 1e9, memory / 1e9);
-  }
-  const fs::path unfinished = from.output + ".unfinished";
-  const auto& config = model->config;
-  const auto context =
-      from.options.context > 0 ? from.options.context : std::min<int64_t>(512, config.context);
-  PlainPass plain(model, context - (config.begin_id >= 0));
-  if (from.compare_plain) from.options.after_unit = std::ref(plain);
-  if (from.options.by_layer) from.options.scratch = fs::absolute(from.output).parent_path();
-  const Stopwatch watch;
-  atlas::Checkpoint checkpoint{
-      .begun = left_behind(unfinished),
-      .save = [&](const atlas::Census& census) { atlas::save(census, unfinished); },
-      .seconds = from.save_every};
-  if (from.save_every <= 0) checkpoint.save = {};
-  auto census = [&] {
-    const auto share = std::ssize(reading.ids) / std::max<int64_t>(1, from.options.shards);
-    Progress progress("atlas", share * (from.options.by_layer ? model->config.layers : 1),
-                      "tokens");
-    return atlas::measure(model, reading.ids, from.options, &progress, checkpoint);
-  }();
-  const auto seconds = watch.seconds() - plain.seconds;
-  census.model = name_of(folder);
-  census.text = reading.name;
-  atlas::add_contexts(census, reading);
-  const auto findings = find(census, model, &reading, from.ablation);
-  atlas::save(census, from.output, findings ? &*findings : nullptr);
-  fs::remove(unfinished);
-  fmt::print(
-      stderr, "{}\n{} tokens in {:.1f} s ({:.0f} tokens/s, peak memory {} MB), written to {}\n",
-      layer_table(census), census.tokens(), seconds, static_cast<double>(census.tokens()) / seconds,
-      peak_memory_bytes() >> 20, from.output);
-  if (from.compare_plain)
-    fmt::print(stderr,
-               "the forward pass alone, logits included: {} tokens in {:.1f} s; the census took "
-               "{:.2f} times as long\n",
-               plain.tokens, plain.seconds, seconds / plain.seconds);
-}
-
 struct Merge {
   std::vector<std::string> files;
   std::string output, model, text;
@@ -214,8 +150,63 @@ void match(Match& from) {
 
 }  // namespace
 
+void build_atlas(AtlasBuild& from) {
+  read_shard(from.shard, from.options);
+  from.options.tables = !from.no_tables;
+  const auto folder = fs::absolute(lm::find_model(from.model)).lexically_normal();
+  auto model = lm::load(folder);
+  set_torch_threads(0);
+  const auto reading = atlas::read_text(folder, model->config.vocabulary, from.text, from.tokens);
+  if (from.options.tables && !from.options.by_layer) {
+    const auto& c = model->config;
+    const double bytes =
+        4.0 * static_cast<double>(c.layers * c.neurons) * static_cast<double>(c.vocabulary);
+    const auto memory = static_cast<double>(this_machine().memory_bytes);
+    require(
+        bytes < 0.6 * memory,
+        "{}: counts of every token would take {:.0f} GB of the {:.0f} GB here; --by-layer holds "
+        "one layer's, --no-tables none",
+        from.model, bytes / 1e9, memory / 1e9);
+  }
+  const fs::path unfinished = from.output + ".unfinished";
+  const auto& config = model->config;
+  const auto context =
+      from.options.context > 0 ? from.options.context : std::min<int64_t>(512, config.context);
+  PlainPass plain(model, context - (config.begin_id >= 0));
+  if (from.compare_plain) from.options.after_unit = std::ref(plain);
+  if (from.options.by_layer) from.options.scratch = fs::absolute(from.output).parent_path();
+  const Stopwatch watch;
+  atlas::Checkpoint checkpoint{
+      .begun = left_behind(unfinished),
+      .save = [&](const atlas::Census& census) { atlas::save(census, unfinished); },
+      .seconds = from.save_every};
+  if (from.save_every <= 0) checkpoint.save = {};
+  auto census = [&] {
+    const auto share = std::ssize(reading.ids) / std::max<int64_t>(1, from.options.shards);
+    Progress progress("atlas", share * (from.options.by_layer ? model->config.layers : 1),
+                      "tokens");
+    return atlas::measure(model, reading.ids, from.options, &progress, checkpoint);
+  }();
+  const auto seconds = watch.seconds() - plain.seconds;
+  census.model = name_of(folder);
+  census.text = reading.name;
+  atlas::add_contexts(census, reading);
+  const auto findings = find(census, model, &reading, from.ablation);
+  atlas::save(census, from.output, findings ? &*findings : nullptr);
+  fs::remove(unfinished);
+  fmt::print(
+      stderr, "{}\n{} tokens in {:.1f} s ({:.0f} tokens/s, peak memory {} MB), written to {}\n",
+      layer_table(census), census.tokens(), seconds, static_cast<double>(census.tokens()) / seconds,
+      peak_memory_bytes() >> 20, from.output);
+  if (from.compare_plain)
+    fmt::print(stderr,
+               "the forward pass alone, logits included: {} tokens in {:.1f} s; the census took "
+               "{:.2f} times as long\n",
+               plain.tokens, plain.seconds, seconds / plain.seconds);
+}
+
 void setup_atlas_build(CLI::App& app) {
-  auto from = std::make_shared<Build>();
+  auto from = std::make_shared<AtlasBuild>();
   app.add_option("MODEL", from->model, "checkpoint folder")->required();
   app.add_option("--text", from->text, "text file")->required();
   app.add_option("--output", from->output, "the atlas, an SQLite file")->required();
@@ -246,7 +237,7 @@ void setup_atlas_build(CLI::App& app) {
   app.add_option("--save-every", from->save_every,
                  "seconds between saves from which a killed run goes on; 0 = none")
       ->capture_default_str();
-  app.callback([from] { build(*from); });
+  app.callback([from] { build_atlas(*from); });
 }
 
 void setup_atlas_merge(CLI::App& app) {

@@ -7,7 +7,7 @@
 #include "cajal/models/judges/assist.h"
 #include "cajal/models/judges/evaluate.h"
 #include "cajal/models/judges/simulated.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

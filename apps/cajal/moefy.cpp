@@ -7,7 +7,7 @@
 #include "cajal/surgery/share.h"
 #include "cajal/surgery/write.h"
 #include "split_report.h"
-#include "verb.h"
+#include "../verb.h"
 
 namespace cajal {
 namespace {

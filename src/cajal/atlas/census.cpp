@@ -10,8 +10,6 @@
 #include "cajal/core/random.h"
 
 namespace cajal::atlas {
-namespace {}  // namespace
-
 int64_t neurons_of_percent(int64_t neurons, int percent) {
   return std::max<int64_t>(1, (neurons * percent + 99) / 100);
 }

@@ -28,6 +28,7 @@ Database::Database(const std::filesystem::path& path, Access access) : name(path
 void Database::check(int code) const {
   if (code == SQLITE_OK || code == SQLITE_ROW || code == SQLITE_DONE) return;
   if (code == SQLITE_NOTADB) fail("{}: not an SQLite file, expected an atlas", name);
+  if (code == SQLITE_INTERRUPT) fail("{}: the query took too long", name);
   fail("{}: {}", name, handle_ ? sqlite3_errmsg(handle_.get()) : sqlite3_errstr(code));
 }
 
@@ -41,6 +42,16 @@ int64_t Database::integer(const char* query) {
   if (!statement.next()) damaged(query);
   statement >> value;
   return value;
+}
+
+void Database::deadline(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  deadline_ = Clock::now() +
+              std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  constexpr int steps_between_looks = 10'000;
+  sqlite3_progress_handler(
+      handle_.get(), steps_between_looks,
+      [](void* self) { return int{Clock::now() > static_cast<Database*>(self)->deadline_}; }, this);
 }
 
 void Database::damaged(std::string_view what) const { fail("{}: damaged atlas: {}", name, what); }

@@ -1,6 +1,7 @@
 #pragma once
 #include <sqlite3.h>
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -17,6 +18,8 @@ class Database {
 
   void run(const char* statement);
   int64_t integer(const char* query);  // of its one value
+  /// Queries that still run so many seconds from now throw Error.
+  void deadline(double seconds);
   [[noreturn]] void damaged(std::string_view what) const;
 
   const std::string name;
@@ -29,6 +32,7 @@ class Database {
     void operator()(sqlite3* handle) const { sqlite3_close(handle); }
   };
   std::unique_ptr<sqlite3, Close> handle_;
+  std::chrono::steady_clock::time_point deadline_;
 };
 
 /// A prepared statement, bound and read column by column in order.

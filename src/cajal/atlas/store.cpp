@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "cajal/atlas/browse_index.h"
 #include "cajal/atlas/sqlite.h"
 #include "cajal/atlas/store_tables.h"
 #include "cajal/core/error.h"
@@ -274,6 +275,7 @@ void save(const Census& census, const fs::path& path, const Findings* findings) 
     }
     db.run(finding_tables);
     if (findings) save_findings(db, *findings);
+    if (census.complete()) save_browse(db, census, findings);
     db.run("COMMIT");
   }
   std::error_code error;
@@ -297,28 +299,25 @@ Collectors read_kind(Database& db, Parts parts) {
 
 }  // namespace
 
-namespace {
-
 void check_atlas(Database& db) {
   require(db.integer("PRAGMA application_id") == application_id,
           "{}: an SQLite file, but not an atlas (cajal atlas build writes one)", db.name);
   const auto schema = db.integer("PRAGMA user_version");
   require(schema == Census::schema, "{}: atlas of schema {}, this build reads {}", db.name, schema,
           Census::schema);
-  db.run("BEGIN");  // one state of the file, should someone write to it
 }
-
-}  // namespace
 
 std::optional<Findings> load_findings(const fs::path& path) {
   Database db(path, Database::Access::read);
   check_atlas(db);
+  db.run("BEGIN");  // one state of the file, should someone write to it
   return read_findings(db);
 }
 
 Census load(const fs::path& path, Parts parts) {
   Database db(path, Database::Access::read);
   check_atlas(db);
+  db.run("BEGIN");  // one state of the file, should someone write to it
   Census census;
   load_meta(db, census);
   const auto kind = read_kind(db, parts);

@@ -5,6 +5,9 @@
 // The part of the atlas file that holds the collectors' tables.
 namespace cajal::atlas {
 
+/// Throws Error unless the file is an atlas of the schema that this build reads.
+void check_atlas(Database& db);
+
 /// Statements that make the tables.
 extern const char* const collector_tables;
 

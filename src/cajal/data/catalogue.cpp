@@ -306,18 +306,16 @@ std::optional<int64_t> download_bytes(const Dataset& dataset) {
   return total;
 }
 
-fs::path cache_folder(const Dataset& dataset) {
-  fs::path base;
+fs::path cache_root() {
   // The XDG rules ignore a relative path.
-  if (const char* cache = variable("XDG_CACHE_HOME"); cache && fs::path(cache).is_absolute()) {
-    base = cache;
-  } else {
-    const char* home = variable("HOME");
-    require(home, "neither XDG_CACHE_HOME nor HOME is set, so there is no place for downloads");
-    base = fs::path(home) / ".cache";
-  }
-  return base / "cajal" / "data" / dataset.name;
+  if (const char* cache = variable("XDG_CACHE_HOME"); cache && fs::path(cache).is_absolute())
+    return fs::path(cache) / "cajal";
+  const char* home = variable("HOME");
+  require(home, "neither XDG_CACHE_HOME nor HOME is set, so there is no place for a cache");
+  return fs::path(home) / ".cache" / "cajal";
 }
+
+fs::path cache_folder(const Dataset& dataset) { return cache_root() / "data" / dataset.name; }
 
 std::vector<Place> places(const Dataset& dataset) {
   std::vector<Place> out;

@@ -45,8 +45,11 @@ struct Place {
   std::string holds;  // which part of the set it is
 };
 
-/// Where a download of the dataset lies: cajal/data/NAME below $XDG_CACHE_HOME or ~/.cache.
+/// Where cajal keeps what can be made or fetched again: cajal below $XDG_CACHE_HOME or ~/.cache.
 /// Throws Error when neither that variable nor $HOME is set.
+std::filesystem::path cache_root();
+
+/// Where a download of the dataset lies: data/NAME below `cache_root`.
 std::filesystem::path cache_folder(const Dataset& dataset);
 
 /// The file that marks a whole download; it says where each file came from.
