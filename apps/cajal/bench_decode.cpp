@@ -108,11 +108,10 @@ void run(const Options& o) {
           "bench decode: --prompt, --tokens and --rounds are positive numbers");
   const Stopwatch watch;
   const auto path = o.model.empty() ? std::filesystem::path() : lm::find_model(o.model);
-  const auto checkpoint =
-      o.model.empty()
-          ? lm::random_model(lm::shape_config(o.shape), from_name<Format>(o.format, "--format"), 0)
-          : lm::open_checkpoint(path);
-  const auto network = engine::Network::open(checkpoint);
+  auto checkpoint = o.model.empty() ? lm::random_model(lm::shape_config(o.shape),
+                                                       from_name<Format>(o.format, "--format"), 0)
+                                    : lm::open_checkpoint(path);
+  const auto network = engine::Network::open(o.alone ? std::move(checkpoint) : checkpoint);
   const double start = watch.seconds();
   // Before anything else takes memory: the libtorch form, the buffers that measure the DRAM.
   Decoding(network, o, o.threads.front()).token_seconds();

@@ -115,15 +115,19 @@ class SkipBench {
   Candidate& add(const std::string& name, const fs::path& path) {
     auto& out = candidates_.emplace_back();
     out.name = name;
-    out.network = std::make_unique<Network>(Network::open(path));
+    out.network =
+        std::make_unique<Network>(Network::open(path, {.layout = engine::Layout::stored}));
     return out;
   }
-  void add_dense(const std::string& name, const fs::path& path) { add(name, path); }
+  void add_dense(const std::string& name, const fs::path& path) {
+    add(name, path).network->pack(threads_);
+  }
 
   void add_banks(const std::string& name, const fs::path& path, const engine::BanksOptions& how,
                  const engine::LayerSelector& selector) {
     auto& out = add(name, path);
     engine::use_banks(*out.network, how, selector, out.count.get());
+    out.network->pack(threads_);
   }
 
   void add_format(Format format) {

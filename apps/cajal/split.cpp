@@ -63,6 +63,29 @@ atlas::Census find_census(const Options& o, lm::Transformer& model, const atlas:
   return atlas::measure(model, reading->ids, {}, &progress);
 }
 
+// The planner's choice, unless one format of no more bytes does better on the calibration text.
+surgery::Plan plan_by_errors(const Options& o, lm::Transformer& model, const atlas::Census& census,
+                             const atlas::Reading& reading) {
+  auto how = surgery::fine_errors();
+  how.score = from_name<surgery::Score>(o.score, "--score"), how.seed = o.seed;
+  const auto choices = surgery::measure_errors(model, census, reading.ids, how);
+  int64_t weights = 0;
+  for (const auto& layer : census.layers) weights += layer.neurons;
+  weights *= model->config.width * (model->config.gated ? 3 : 2);
+  const int64_t budget = read_budget(o.budget, 2 * weights);
+  const auto plan = surgery::plan_for_budget(choices, budget);
+  const auto format = surgery::best_uniform(choices, budget);
+  if (!format) return plan;
+  const auto name = to_name(choices.formats[*format]);
+  const auto uniform = surgery::make_plan("all=" + name, census);
+  const double error = surgery::plan_error(model, plan, census, reading.ids);
+  const double other = surgery::plan_error(model, uniform, census, reading.ids);
+  fmt::print(stderr, "calibration error {:.3g} in {} bytes; all {} {:.3g} in {}\n", error,
+             surgery::cost(choices, plan).bytes, name, other,
+             surgery::uniform_cost(choices, *format).bytes);
+  return error <= other ? plan : uniform;
+}
+
 surgery::Plan find_plan(const Options& o, lm::Transformer& model, const atlas::Census& census,
                         const atlas::Reading* reading) {
   const auto score = from_name<surgery::Score>(o.score, "--score");
@@ -73,12 +96,7 @@ surgery::Plan find_plan(const Options& o, lm::Transformer& model, const atlas::C
     for (const auto& layer : census.layers) neurons.push_back(layer.neurons);
     return surgery::Plan::from_json(read_json(o.plan_file), neurons, o.plan_file);
   }
-  const auto choices =
-      surgery::measure_errors(model, census, reading->ids, {.score = score, .seed = o.seed});
-  int64_t weights = 0;
-  for (const auto& layer : census.layers) weights += layer.neurons;
-  weights *= model->config.width * (model->config.gated ? 3 : 2);
-  return surgery::plan_for_budget(choices, read_budget(o.budget, 2 * weights));
+  return plan_by_errors(o, model, census, *reading);
 }
 
 void split(const Options& o) {

@@ -62,6 +62,36 @@ TEST_P(GgufFile, IsBitwiseTheSameForEveryNumberOfThreads) {
     EXPECT_EQ(once, logits_of(path, ids, Arithmetic::rounded, threads));
 }
 
+std::vector<float> token_by_token(const Network& network, const std::vector<int32_t>& ids,
+                                  int64_t at_once, int threads) {
+  ThreadPool pool(threads);
+  Cache cache(network.config(), std::ssize(ids), CacheFormat::f32);
+  std::vector<float> all;
+  for (int64_t t = 0; t + at_once <= std::ssize(ids); t += at_once) {
+    const auto logits = network.forward(std::span(ids).subspan(t, at_once), at_once, cache, pool);
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  return all;
+}
+
+TEST_P(GgufFile, PackedGivesTheLogitsOfTheStoredRowsForFewAndManyTokens) {
+  const auto stored = Network::open(path, {.layout = Layout::stored}), packed = Network::open(path);
+  for (const int64_t at_once : {1, 5, 8, 12}) {
+    const auto expected = token_by_token(stored, ids, at_once, 1);
+    // Sums in another order, which the next rounding to 8 bits makes larger.
+    EXPECT_LT(relative_rms(token_by_token(packed, ids, at_once, 1), expected), 0.01) << at_once;
+  }
+}
+
+TEST_P(GgufFile, DecodesBitwiseTheSameForEveryNumberOfThreads) {
+  const auto network = Network::open(path);
+  for (const int64_t at_once : {1, 6}) {
+    const auto once = token_by_token(network, ids, at_once, 1);
+    for (const int threads : {2, 3, 5})
+      EXPECT_EQ(once, token_by_token(network, ids, at_once, threads)) << at_once;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, GgufFile, ::testing::Values("F32", "F16", "Q8_0", "Q4_0"));
 
 TEST(Network, TheFolderAndTheFileOfTheSameWeightsAgree) {

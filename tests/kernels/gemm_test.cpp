@@ -78,6 +78,24 @@ TEST(MultiplyMany, WithoutTheMatrixUnitRoundsNothing) {
   EXPECT_EQ(product(matrix, rows, x, Precision::bf16), product(matrix, rows, x, Precision::f32));
 }
 
+TEST(MultiplyMany, OfAPackedMatrixIsBitwiseThatOfItsRows) {
+  for (const auto& [format, name] : EnumNames<Format>::values) {
+    for (const int64_t width : widths(format)) {
+      const Stored matrix(format, 300, width);
+      const auto packed = pack(matrix.view, Grouping::rows);
+      const auto x = normals(20 * width, 5);
+      for (const auto precision : {Precision::bf16, Precision::f32}) {
+        SCOPED_TRACE(fmt::format("{} width {}", name, width));
+        ThreadPool pool(2);
+        std::vector<float> y(20 * 300, NAN);
+        multiply_many(packed, PackedActivations(x.data(), 20, width, pool, precision), y.data(),
+                      pool);
+        ASSERT_EQ(y, product(matrix, RowSet::range(0, 300), x, precision));
+      }
+    }
+  }
+}
+
 TEST(MultiplyMany, TakesRowsInAnyOrderWithSpaceBetweenThem) {
   const Stored matrix(Format::q8_0, 300, 64, 6);
   std::vector<int32_t> list(290);

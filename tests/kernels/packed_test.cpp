@@ -70,6 +70,17 @@ class Packed : public testing::TestWithParam<Format> {
   }
 };
 
+TEST_P(Packed, GivesBlocksOfThirtyTwoRowsAsTheyWereStored) {
+  const Stored stored(GetParam(), 70, width());
+  const auto packed = pack(stored.view, Grouping::rows);
+  const int64_t size = row_bytes(GetParam(), block()), stride = 2 * size + 4;
+  std::vector<uint8_t> blocks(32 * stride);
+  packed.get_blocks(1, 1, 2, blocks.data(), stride);
+  for (int64_t r = 0; r < 32; ++r)
+    ASSERT_TRUE(std::equal(blocks.begin() + r * stride, blocks.begin() + r * stride + 2 * size,
+                           stored.view.row(32 + r) + size));
+}
+
 TEST_P(Packed, KeepsEveryByteOfARow) {
   const Stored stored(GetParam(), 65, width());
   for (const auto grouping : {Grouping::rows, Grouping::columns}) {

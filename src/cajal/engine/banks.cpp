@@ -23,6 +23,7 @@ NeuronBank bank_of(const StoredFeedForward& ffn, const BanksOptions& options,
           where);
   std::vector<NeuronBank> banks;
   for (const auto& group : ffn.groups) {
+    require(!group.key.is_packed(), "{}: banks are made of a network in Layout::stored", where);
     const auto rows = rows_of(group);
     BankPlan plan{.order = {order.begin(), order.end()},
                   .sections = {},

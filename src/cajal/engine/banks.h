@@ -21,7 +21,8 @@ using LayerSelector = std::function<Selector(int64_t layer, const NeuronBank& ba
 
 /// Puts the neurons of every layer into a bank behind a selector, in place of the stored network,
 /// whose mapped bytes are then free to leave memory. What every pass read and did is added to
-/// `count`, which must outlive the network. Throws Error when a format or form does not fit.
+/// `count`, which must outlive the network. Throws Error when a format or form does not fit and
+/// when the network is packed.
 void use_banks(Network& network, const BanksOptions& options, const LayerSelector& selector,
                PassCount* count = nullptr);
 

@@ -65,18 +65,21 @@ void StoredFeedForward::apply(Input& x, float* y) const {
   const int64_t width = x.width;
   std::fill(y, y + x.batch * width, 0.0f);
   for (const auto& group : groups) {
-    auto hidden = room(x.batch, group.neurons());
-    const auto count = static_cast<int64_t>(hidden.size());
-    group.key.apply(x, hidden.data());
-    if (gated) {
-      auto gate = room(x.batch, group.neurons());
-      group.gate.apply(x, gate.data());
-      apply_gate(law, gate.data(), hidden.data(), count, hidden.data());
-    } else {
-      apply_law(law, hidden.data(), count, hidden.data());
-    }
+    const int64_t neurons = group.neurons();
+    auto hidden = room(x.batch, neurons), gate = room(gated ? x.batch : 0, neurons);
+    const Product products[] = {{group.key, hidden.data()}, {group.gate, gate.data()}};
+    engine::apply(std::span(products, gated ? 2 : 1), x, [&](int64_t begin, int64_t end) {
+      for (int64_t b = 0; b < x.batch; ++b) {
+        float* const of = hidden.data() + b * neurons + begin;
+        if (gated) {
+          apply_gate(law, gate.data() + b * neurons + begin, of, end - begin, of);
+        } else {
+          apply_law(law, of, end - begin, of);
+        }
+      }
+    });
     if (group.value.defined()) {
-      Input inner(hidden.data(), x.batch, group.neurons(), x.arithmetic, x.threads);
+      Input inner(hidden.data(), x.batch, neurons, x.arithmetic, x.threads);
       if (groups.size() == 1) {
         group.value.apply(inner, y);
       } else {
@@ -85,8 +88,7 @@ void StoredFeedForward::apply(Input& x, float* y) const {
         for (size_t i = 0; i < part.size(); ++i) y[i] += part[i];
       }
     } else {
-      gather_axpy(group.values, RowSet::range(0, group.neurons()), hidden.data(), x.batch, y,
-                  x.threads);
+      gather_axpy(group.values, RowSet::range(0, neurons), hidden.data(), x.batch, y, x.threads);
     }
   }
   for (int64_t b = 0; b < x.batch && !bias.empty(); ++b)
@@ -144,8 +146,7 @@ void Network::embed(std::span<const int32_t> ids, int64_t first, float* x,
     const auto id = ids[static_cast<size_t>(i)];
     require(id >= 0 && id < c.vocabulary, "token ids hold {}, expected 0 to {} (the vocabulary)",
             id, c.vocabulary - 1);
-    decode_row(tokens_.weight.format, tokens_.weight.row(id), c.embedding_width,
-               narrow.data() + i * c.embedding_width);
+    tokens_.decode(id, narrow.data() + i * c.embedding_width);
   }
   if (c.embedding_scale != 1)
     for (float& value : narrow) value *= static_cast<float>(c.embedding_scale);
@@ -158,8 +159,7 @@ void Network::embed(std::span<const int32_t> ids, int64_t first, float* x,
   if (!positions_.defined()) return;
   Floats position(static_cast<size_t>(c.width));
   for (int64_t i = 0; i < batch; ++i) {
-    decode_row(positions_.weight.format, positions_.weight.row(c.position_offset + first + i),
-               c.width, position.data());
+    positions_.decode(c.position_offset + first + i, position.data());
     for (int64_t j = 0; j < c.width; ++j) x[i * c.width + j] += position[static_cast<size_t>(j)];
   }
 }
@@ -181,9 +181,8 @@ void Network::attend(int64_t index, int64_t batch, const Turn& turn, Cache& cach
       std::copy_n(from + 2 * d, d, v.data() + row * d);
     }
   } else {
-    a.query.apply(in, q.data());
-    a.key.apply(in, k.data());
-    a.value.apply(in, v.data());
+    const Product products[] = {{a.query, q.data()}, {a.key, k.data()}, {a.value, v.data()}};
+    engine::apply(products, in);
   }
   if (c.query_key_norm) {
     normalise(a.query_norm, q.data(), batch * c.heads, d, q.data());
@@ -221,7 +220,7 @@ void Network::run_layer(int64_t index, int64_t batch, const Turn& turn, Cache& c
   };
   const auto feed = [&](const float* x) {
     Input in(x, batch, c.width, options.arithmetic, threads);
-    layer.feed_forward(in, fed.data());
+    layer.feed_forward ? layer.feed_forward(in, fed.data()) : layer.stored->apply(in, fed.data());
   };
   if (c.norm_place == lm::NormPlace::post) {
     attend(index, batch, turn, cache, stream, attended.data(), threads);

@@ -11,8 +11,8 @@
 #include "cajal/engine/linear.h"
 #include "cajal/kernels/law.h"
 
-/// Whole language models without libtorch: the weights stay as they lie in their file, one copy,
-/// mapped; starting takes milliseconds. Results are bitwise the same for every number of threads.
+/// Whole language models without libtorch: one copy of the weights, mapped as they lie in their
+/// file or packed. Results are bitwise the same for every number of threads.
 namespace cajal::engine {
 
 struct Norm {
@@ -46,15 +46,14 @@ struct StoredFeedForward {
   void apply(Input& x, float* y) const;
 };
 
-/// What a layer does between its second norm and the residual stream: y [batch, width] = f(x). The
-/// stored network unless another form of it (a bank of neurons behind a selector) takes its place.
+/// What a layer does between its second norm and the residual stream: y [batch, width] = f(x).
 using FeedForward = std::function<void(Input& x, float* y)>;
 
 struct Layer {
   Norm norm1, norm1_after, norm2, norm2_after;  // *_after: Gemma 2 and 3
   Attention attention;
-  std::shared_ptr<const StoredFeedForward> stored;
-  FeedForward feed_forward;
+  std::shared_ptr<StoredFeedForward> stored;
+  FeedForward feed_forward;      // in place of the stored one: experts, or a bank behind a selector
   int64_t ffn_bytes = 0;         // that it reads for a token
   int64_t unread_ffn_bytes = 0;  // of the stored network, that it does not
 };
@@ -62,8 +61,14 @@ struct Layer {
 /// Whether a checkpoint is a causal language model of stored types and a law that kernels have.
 bool can_run(const lm::Checkpoint& checkpoint);
 
+/// How quantised matrices lie. stored: as their file has them, mapped; opening takes milliseconds.
+/// packed: in tiles, which takes a reading of the file and decodes faster. Matrices that are read
+/// in exact arithmetic stay as they are stored.
+enum class Layout { stored, packed };
+
 struct NetworkOptions {
   Arithmetic arithmetic = Arithmetic::rounded;
+  Layout layout = Layout::packed;
 };
 
 /// A causal language model: every family of lm::Config that has a language head.
@@ -83,6 +88,11 @@ class Network {
                              ThreadPool& threads) const;
 
   const lm::Config& config() const { return checkpoint_.config; }
+  /// Packs what is still as it is stored and runs in that form: for networks that were opened with
+  /// Layout::stored, once banks have taken the neurons that they want. What it was packed from
+  /// leaves memory, unless another copy of the checkpoint holds it.
+  void pack(ThreadPool& threads);
+
   /// The form of keys and values that suits the weights: f32 for f32, else f16.
   CacheFormat cache_format() const;
   /// Bytes of weights read to decode one token.

@@ -233,7 +233,7 @@ class NetworkLoader {
     return group;
   }
 
-  std::shared_ptr<const StoredFeedForward> feed_forward(int64_t layer) {
+  std::shared_ptr<StoredFeedForward> feed_forward(int64_t layer) {
     if (const int64_t owner = checkpoint_.layout.ffn_owner(layer); owner != layer)
       return network_.layers[static_cast<size_t>(owner)].stored;
     const auto at = fmt::format("blocks.{}.ffn.", layer);
@@ -262,7 +262,6 @@ class NetworkLoader {
     }
     out.attention = attention(at + "attention.");
     out.stored = feed_forward(index);
-    out.feed_forward = [ffn = out.stored](Input& x, float* y) { ffn->apply(x, y); };
     out.ffn_bytes = out.stored->bytes();
     if (checkpoint_.layout.ffn_owner(index) != index) out.unread_ffn_bytes = -out.ffn_bytes;
     if (checkpoint_.layout.experts) use_experts(index, *checkpoint_.layout.experts, out);
@@ -337,7 +336,37 @@ Network Network::open(lm::Checkpoint checkpoint, const NetworkOptions& options) 
   network.options = options;
   network.checkpoint_ = std::move(checkpoint);
   NetworkLoader(network).run();
+  if (options.layout == Layout::packed) {
+    ThreadPool threads;
+    network.pack(threads);
+  }
   return network;
+}
+
+void Network::pack(ThreadPool& threads) {
+  if (options.arithmetic == Arithmetic::exact) return;
+  std::set<const MappedFile*> files;
+  for (const auto& [name, tensor] : checkpoint_.file->tensors())
+    if (tensor.file) files.insert(tensor.file);
+  const auto pack = [&](Linear& map) {
+    map.pack(threads, [&](std::span<const std::byte> read) {
+      for (const auto* file : files) file->forget(read);
+      for (const auto& memory : checkpoint_.memory) memory.forget(read);
+    });
+  };
+  if (vocabulary_) {
+    pack(*vocabulary_);  // and the embedding, of which a token reads a row, stays
+  } else {
+    pack(tokens_);
+  }
+  pack(project_in_), pack(project_out_);
+  for (auto& layer : layers) {
+    auto& a = layer.attention;
+    for (auto* map : {&a.query, &a.key, &a.value, &a.fused, &a.output}) pack(*map);
+    if (layer.feed_forward) continue;
+    for (auto& group : layer.stored->groups)
+      for (auto* map : {&group.key, &group.gate, &group.value}) pack(*map);
+  }
 }
 
 Network Network::open(const std::filesystem::path& path, const NetworkOptions& options) {

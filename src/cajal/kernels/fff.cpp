@@ -152,7 +152,7 @@ HWY_EXPORT(AxpyRows);
 
 namespace {
 
-constexpr int64_t kTogether = 8;      // tokens that descend side by side, to wait for memory once
+constexpr int64_t kTogether = 16;     // tokens that descend side by side, to wait for memory once
 constexpr int64_t kManyInALeaf = 16;  // tokens a leaf from which they are multiplied together
 
 void check(const FeedForwardTree& t) {
@@ -183,10 +183,15 @@ class Padded {
   std::vector<float> copy_;
 };
 
-/// The start of a row, enough for the processor to foresee the rest.
-void prefetch(const RowMatrix& matrix, int64_t row) {
-  const int64_t bytes = std::min<int64_t>(512, row_bytes(matrix.format, matrix.width));
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(matrix.row(row) + at);
+/// The start of a row, enough for the processor to foresee the rest, or more of it.
+void prefetch(const RowMatrix& matrix, int64_t row, int64_t most = 512) {
+  const int64_t bytes = std::min(most, row_bytes(matrix.format, matrix.width));
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(matrix.row(row) + at, 0, 2);
+}
+
+/// What the kernels read first of `count` rows: as much as they ask for ahead of themselves.
+void prefetch_rows(const RowMatrix& matrix, int64_t first, int64_t count) {
+  for (int64_t r = first; r < first + count; ++r) prefetch(matrix, r, 1024);
 }
 
 /// Up to kTogether tokens from `first` on, level by level.
@@ -204,7 +209,8 @@ void descend(const FeedForwardTree& tree, const Padded& x, int64_t first, int64_
       const float score = HWY_DYNAMIC_DISPATCH(DotOne)(tree.node, node, x[b]) +
                           (tree.node_bias ? tree.node_bias[node] : 0);
       leaf[b] = 2 * leaf[b] + (score >= 0);
-      if (count > 1 && level + 1 < tree.depth) prefetch(tree.node, below + leaf[b]);
+      // The whole row: the other tokens' nodes are read before it is needed.
+      if (count > 1 && level + 1 < tree.depth) prefetch(tree.node, below + leaf[b], 4096);
     }
   }
 }
@@ -238,6 +244,7 @@ void answer(const FeedForwardTree& tree, int64_t leaf, const float* x, float* y)
   const int64_t count = tree.leaf_width(), first = leaf * count;
   hidden.resize(count), rows.resize(count);
   std::iota(rows.begin(), rows.end(), first);
+  prefetch_rows(tree.value, first, std::min<int64_t>(count, 8));  // some of them will be active
   HWY_DYNAMIC_DISPATCH(DotLeaf)(tree.key, first, count, x, hidden.data());
   if (tree.key_bias)
     for (int64_t i = 0; i < count; ++i) hidden[i] += tree.key_bias[first + i];
@@ -302,13 +309,19 @@ void tree_feed_forward(const FeedForwardTree& tree, const float* x, int64_t batc
   descend(tree, padded, batch, leaf.data(), threads);
   if (batch >= kManyInALeaf * tree.leaves())
     return answer_together(tree, leaf, x, y, threads, precision);
-  // In the order of leaves, so that tokens of one leaf find it in the cache.
+  // In the order of leaves, so that tokens of one leaf find it in the cache and the next leaf is
+  // known while one is read.
   std::vector<int32_t> token(batch);
   std::iota(token.begin(), token.end(), 0);
   std::stable_sort(token.begin(), token.end(),
                    [&](int32_t a, int32_t b) { return leaf[a] < leaf[b]; });
-  for_items(gemm_kernels_f32(), batch, threads, [&](int64_t i) {
-    answer(tree, leaf[token[i]], padded[token[i]], y + token[i] * tree.outputs());
+  threads.parallel_for(batch, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (i + 1 < end)
+        prefetch_rows(tree.key, leaf[token[i + 1]] * tree.leaf_width(),
+                      std::min<int64_t>(tree.leaf_width(), 4));
+      answer(tree, leaf[token[i]], padded[token[i]], y + token[i] * tree.outputs());
+    }
   });
 }
 

@@ -115,36 +115,67 @@ void PackedActivations::pack(const float* x, const int32_t* tokens, ThreadPool& 
   });
 }
 
-void multiply_many(const RowMatrix& matrix, const RowSet& rows, const PackedActivations& x,
-                   float* y, ThreadPool& threads) {
-  require(x.width() == matrix.width, "multiply_many: vectors of {}, rows of {}", x.width(),
-          matrix.width);
+namespace {
+
+/// y = the product of `rows` rows with x. pack_left(first, count, k, depth, left) lays out columns
+/// [k, k + depth) of rows [first, first + count), where `first` is a multiple of 32.
+template <class PackLeft>
+void multiply_panels(int64_t rows, int64_t width, const PackedActivations& x, float* y,
+                     ThreadPool& threads, const PackLeft& pack_left) {
+  require(x.width() == width, "multiply_many: vectors of {}, rows of {}", x.width(), width);
   const GemmKernels& kernels = x.kernels();
-  const int64_t padded = round_up(matrix.width, 32);
+  const int64_t padded = round_up(width, 32);
   // Panels small enough that every thread gets some.
-  const int64_t fair = round_up(rows.count() / (4 * threads.size()), kTile);
+  const int64_t fair = round_up(rows / (4 * threads.size()), kTileRows);
   const int64_t panel = std::clamp(fair, 4 * kTile, kPanel);
-  const int64_t panels = (rows.count() + panel - 1) / panel;
-  for (int64_t first = 0; first < x.batch(); first += x.kChunk) {
-    const int64_t count = std::min(x.kChunk, x.batch() - first), vectors = round_up(count, kTile);
-    const uint8_t* const packed = x.chunk(first);
+  const int64_t panels = (rows + panel - 1) / panel;
+  for (int64_t start = 0; start < x.batch(); start += x.kChunk) {
+    const int64_t vectors = std::min(x.kChunk, x.batch() - start),
+                  stored = round_up(vectors, kTile);
+    const uint8_t* const packed = x.chunk(start);
     for_items(kernels, panels, threads, [&](int64_t item) {
       thread_local Scratch left_memory, sums_memory;
-      const RowSlice slice{matrix, rows, item * panel,
-                           std::min(panel, rows.count() - item * panel)};
-      const int64_t tiles = (slice.count + kTile - 1) / kTile, stride = vectors + kTile;
+      const int64_t first = item * panel, count = std::min(panel, rows - first);
+      const int64_t tiles = (count + kTile - 1) / kTile, stride = stored + kTile;
       uint8_t* const left = left_memory.bytes(kPanel * kDepth * sizeof(float));
       float* const sums = sums_memory.floats(tiles * kTile * stride);
       for (int64_t k = 0; k < padded; k += kDepth) {
         const int64_t depth = std::min(kDepth, padded - k);
-        kernels.pack_rows(slice, k, depth, left);
-        kernels.multiply(left, packed + k * vectors * kernels.value_bytes, tiles, vectors / kTile,
+        pack_left(first, count, k, depth, left);
+        kernels.multiply(left, packed + k * stored * kernels.value_bytes, tiles, stored / kTile,
                          depth, k > 0, sums, stride);
       }
-      kernels.transpose(sums, stride, slice.count, count, y + first * rows.count() + slice.first,
-                        rows.count());
+      kernels.transpose(sums, stride, count, vectors, y + start * rows + first, rows);
     });
   }
+}
+
+}  // namespace
+
+void multiply_many(const RowMatrix& matrix, const RowSet& rows, const PackedActivations& x,
+                   float* y, ThreadPool& threads) {
+  multiply_panels(rows.count(), matrix.width, x, y, threads,
+                  [&](int64_t first, int64_t count, int64_t k, int64_t depth, uint8_t* left) {
+                    x.kernels().pack_rows({matrix, rows, first, count}, k, depth, left);
+                  });
+}
+
+void multiply_many(const PackedMatrix& matrix, const PackedActivations& x, float* y,
+                   ThreadPool& threads) {
+  require(matrix.grouping() == Grouping::rows, "multiply_many needs groups of rows");
+  const int64_t columns = matrix.tile_columns(), block = matrix.tile_bytes() / kTileRows;
+  multiply_panels(
+      matrix.rows(), matrix.width(), x, y, threads,
+      [&](int64_t first, int64_t count, int64_t k, int64_t depth, uint8_t* left) {
+        thread_local Scratch rows_memory;
+        const int64_t tiles = depth / columns, stride = tiles * block;
+        uint8_t* const rows = rows_memory.bytes(kPanel * stride);
+        for (int64_t r = 0; r < count; r += kTileRows)
+          matrix.get_blocks((first + r) / kTileRows, k / columns, tiles, rows + r * stride, stride);
+        const RowMatrix piece{matrix.format(), rows, count, std::min(depth, matrix.width() - k),
+                              stride};
+        x.kernels().pack_rows({piece, RowSet::range(0, count), 0, count}, 0, depth, left);
+      });
 }
 
 void multiply_many(const RowMatrix& matrix, const RowSet& rows, const float* x, int64_t batch,

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "cajal/core/threads.h"
+#include "cajal/kernels/packed.h"
 #include "cajal/kernels/rows.h"
 
 /// Products of stored rows with many vectors at once (9 and more): a panel of rows is decoded once,
@@ -66,6 +67,10 @@ class PackedActivations {
 /// Throws Error when x has another width than the matrix.
 void multiply_many(const RowMatrix& matrix, const RowSet& rows, const PackedActivations& x,
                    float* y, ThreadPool& threads);
+
+/// The same for all rows of a packed matrix in groups of rows.
+void multiply_many(const PackedMatrix& matrix, const PackedActivations& x, float* y,
+                   ThreadPool& threads);
 
 /// The same for x [batch, width] as it is.
 void multiply_many(const RowMatrix& matrix, const RowSet& rows, const float* x, int64_t batch,

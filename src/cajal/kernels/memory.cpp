@@ -10,10 +10,17 @@
 namespace cajal {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20, kArena = size_t{64} << 20;
+constexpr size_t kPage = 4096, kHugePage = size_t{2} << 20, kArena = size_t{64} << 20;
 
 size_t round_up(size_t bytes, size_t multiple) {
   return (bytes + multiple - 1) / multiple * multiple;
+}
+
+/// Gives the whole pages between back: a neighbour's bytes on a shared page stay.
+void discard(std::byte* data, size_t bytes) {
+  const auto begin = round_up(reinterpret_cast<uintptr_t>(data), kPage);
+  const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 /// Fresh zeros from the border of a huge page on.
@@ -43,8 +50,15 @@ WeightMemory::WeightMemory(size_t bytes) : size_(bytes) {
   static size_t used = kArena;
   const std::lock_guard lock(mutex);
   if (used + bytes > kArena) arena = map(kArena), used = 0;
-  data_ = {arena, arena.get() + used};
-  used += round_up(bytes, 4096);
+  data_ = {arena.get() + used,
+           [whole = arena, bytes](std::byte* data) { discard(data, round_up(bytes, kPage)); }};
+  used += round_up(bytes, kPage);
+}
+
+void WeightMemory::forget(std::span<const std::byte> part) const {
+  if (data_.use_count() != 1 || part.data() < data() || part.data() + part.size() > data() + size_)
+    return;
+  discard(data() + (part.data() - data()), part.size());
 }
 
 }  // namespace cajal

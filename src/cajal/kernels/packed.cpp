@@ -128,6 +128,34 @@ void PackedMatrix::get_row(int64_t row, void* stored) const {
   }
 }
 
+void PackedMatrix::get_blocks(int64_t row_tile, int64_t column_tile, int64_t count,
+                              uint8_t* stored, int64_t stride) const {
+  const auto shape = block_shape(format_);
+  const int64_t block = tile_bytes_ / kTileRows;
+  const uint32_t flip = format_ == Format::q8_0 ? kSignBits : 0;
+  const bool fifth = has_fifth_bits(format_);
+  for (int64_t c = 0; c < count; ++c, stored += block) {
+    const uint8_t* from = tile(row_tile, column_tile + c);
+    for (int h = 0; h < shape.halves; ++h, from += 64) {
+      uint8_t* const to = stored + shape.first_half + 2 * h;
+      for (int64_t r = 0; r < kTileRows; ++r) std::memcpy(to + r * stride, from + 2 * r, 2);
+    }
+    for (int64_t first = 0; first < kTileRows; first += 16) {
+      uint8_t* to = stored + first * stride + shape.first_word;
+      for (int w = 0; w < shape.words; ++w, from += 64, to += 4) {
+        uint32_t words[16];
+        std::memcpy(words, from, 64);
+        if (fifth && w == 0)
+          for (auto& word : words) word = gather_fifth_bits(word);
+        for (int64_t r = 0; r < 16; ++r) {
+          words[r] ^= flip;
+          std::memcpy(to + r * stride, &words[r], 4);
+        }
+      }
+    }
+  }
+}
+
 PackedMatrix pack(const RowMatrix& matrix, Grouping grouping, std::span<const int32_t> order) {
   const int64_t rows = order.empty() ? matrix.rows : static_cast<int64_t>(order.size());
   PackedMatrix packed(matrix.format, rows, matrix.width, grouping, "packed matrix");

@@ -67,6 +67,10 @@ class PackedMatrix {
   void set_block(int64_t row, int64_t column_tile, const void* stored);
   /// The bytes of a row as set_row took them.
   void get_row(int64_t row, void* stored) const;
+  /// Of the 32 rows of a row tile the blocks in column tiles [column_tile, column_tile + count),
+  /// as set_block took them, `stride` bytes from row to row.
+  void get_blocks(int64_t row_tile, int64_t column_tile, int64_t count, uint8_t* stored,
+                  int64_t stride) const;
 
  private:
   template <class Visit>

@@ -35,6 +35,11 @@ std::vector<int64_t> borders(int64_t neurons, const std::vector<double>& cuts) {
   return out;
 }
 
+// The length of a typical token's stream: some are a thousand times longer than the others'.
+double typical_square_length(const torch::Tensor& residual) {
+  return residual.square().sum(-1).clamp_min(1e-30).log().mean().exp().item<double>();
+}
+
 Choices::Layer layer_choices(const lm::Config& config, const NeuronRows& rows,
                              const std::vector<int32_t>& order, const std::vector<int64_t>& border,
                              const std::vector<Format>& formats, const torch::Tensor& x) {
@@ -86,15 +91,40 @@ Choices measure_errors(lm::Transformer& model, const atlas::Census& census,
                                       choices.formats, x);
   };
   const auto on_residual = [&](size_t l, const torch::Tensor& residual) {
-    // The typical length: some tokens' streams are a thousand times longer than the others'.
-    const double typical =
-        residual.square().sum(-1).clamp_min(1e-30).log().mean().exp().item<double>();
+    const double typical = typical_square_length(residual);
     for (auto& group : choices.layers[l].groups)
       for (auto* half : {&group.key, &group.value})
         for (auto& error : half->error) error /= typical;
   };
   visit_inputs(model, ids, options.tokens, on_input, on_residual);
   return choices;
+}
+
+double plan_error(lm::Transformer& model, const Plan& plan, const atlas::Census& census,
+                  std::span<const int32_t> ids, int64_t tokens) {
+  require(plan.layers.size() == model->blocks.size(), "plan for {} layers, model of {}",
+          plan.layers.size(), model->blocks.size());
+  std::vector<double> of_layer(model->blocks.size());
+  const lm::Points no_points(nullptr);
+  const auto on_input = [&](size_t l, const torch::Tensor& x) {
+    const auto& ffn = model->blocks[l].ffn;
+    const auto y = lm::feed_forward(model->config, ffn, x, no_points);
+    const auto changed = split(ffn, plan.layers[l], census.layers[l]);
+    of_layer[l] = mean_square_length(y - lm::feed_forward(model->config, changed, x, no_points));
+  };
+  double sum = 0;
+  visit_inputs(model, ids, tokens, on_input, [&](size_t l, const torch::Tensor& residual) {
+    sum += of_layer[l] / typical_square_length(residual);
+  });
+  return sum;
+}
+
+ErrorOptions fine_errors() {
+  ErrorOptions out{.formats = {Format::q4_0, Format::q4_1, Format::q4_K, Format::q5_0, Format::q5_1,
+                               Format::q5_K, Format::q6_K, Format::q8_0, Format::bf16},
+                   .cuts = {1 / 32.0}};
+  for (int cut = 1; cut < 16; ++cut) out.cuts.push_back(cut / 16.0);
+  return out;
 }
 
 std::vector<double> output_errors(lm::Transformer& model, const lm::Transformer& changed,

@@ -21,6 +21,15 @@ struct ErrorOptions {
 Choices measure_errors(lm::Transformer& model, const atlas::Census& census,
                        std::span<const int32_t> ids, const ErrorOptions& options = {});
 
+/// What the planner makes small, measured on whole layers: the sum over layers of
+/// E ||FFN(x) - FFN'(x)||^2 / E ||residual stream||^2, where FFN' is the layer under the plan.
+double plan_error(lm::Transformer& model, const Plan& plan, const atlas::Census& census,
+                  std::span<const int32_t> ids, int64_t tokens = 4096);
+
+/// Formats and cuts fine enough that a plan for any budget from q4_0 to bf16 comes within 1 % of
+/// its bytes.
+ErrorOptions fine_errors();
+
 /// E ||FFN(x) - FFN'(x)||^2 / E ||FFN(x)||^2 in each layer, where FFN' is that of `changed` and x
 /// is what the layer reads in `model`.
 std::vector<double> output_errors(lm::Transformer& model, const lm::Transformer& changed,

@@ -45,6 +45,27 @@ struct Item {
   }
 };
 
+// Spends what is left on any format, on the hull or not, that takes away the most error.
+std::vector<size_t> fill(const std::vector<Item>& items, int64_t left) {
+  std::vector<size_t> formats;
+  for (const auto& item : items) formats.push_back(item.format());
+  for (;;) {
+    double best = 0;
+    size_t where = 0, what = 0;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const auto& of = *items[i].choice;
+      for (size_t f = 0; f < of.bytes.size(); ++f) {
+        const double gain = of.error[formats[i]] - of.error[f];
+        if (of.bytes[f] - of.bytes[formats[i]] > left || gain <= best) continue;
+        best = gain, where = i, what = f;
+      }
+    }
+    if (best == 0) return formats;
+    left -= items[where].choice->bytes[what] - items[where].choice->bytes[formats[where]];
+    formats[where] = what;
+  }
+}
+
 Plan plan_of(const Choices& choices, const std::vector<size_t>& formats) {
   Plan plan;
   size_t item = 0;
@@ -76,6 +97,15 @@ Cost uniform_cost(const Choices& choices, size_t format) {
       for (const auto* half : {&group.key, &group.value})
         cost.bytes += half->bytes[format], cost.error += half->error[format];
   return cost;
+}
+
+std::optional<size_t> best_uniform(const Choices& choices, int64_t budget) {
+  std::optional<size_t> best;
+  for (size_t f = 0; f < choices.formats.size(); ++f) {
+    const auto of = uniform_cost(choices, f);
+    if (of.bytes <= budget && (!best || of.error < uniform_cost(choices, *best).error)) best = f;
+  }
+  return best;
 }
 
 Cost cost(const Choices& choices, const Plan& plan) {
@@ -128,18 +158,12 @@ Plan plan_for_budget(const Choices& choices, int64_t budget) {
     ++items[i].at;
     offer(i);
   }
+  auto formats = fill(items, budget - bytes);
   double error = 0;
-  std::vector<size_t> formats;
-  for (const auto& item : items) {
-    formats.push_back(item.format());
-    error += item.choice->error[item.format()];
-  }
-  for (size_t f = 0; f < choices.formats.size(); ++f) {
-    const auto uniform = uniform_cost(choices, f);
-    if (uniform.bytes > budget || uniform.error >= error) continue;
-    error = uniform.error;
-    formats.assign(items.size(), f);
-  }
+  for (size_t i = 0; i < items.size(); ++i) error += items[i].choice->error[formats[i]];
+  if (const auto uniform = best_uniform(choices, budget);
+      uniform && uniform_cost(choices, *uniform).error < error)
+    formats.assign(items.size(), *uniform);
   auto plan = plan_of(choices, formats);
   plan.name = fmt::format("planned for {} bytes", budget);
   return plan;

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "cajal/surgery/plan.h"
@@ -32,13 +33,16 @@ struct Cost {
   double error = 0;
 };
 Cost uniform_cost(const Choices& choices, size_t format);
+/// The format that errs least among those that fit the budget when every neuron is stored in it, or
+/// nothing.
+std::optional<size_t> best_uniform(const Choices& choices, int64_t budget);
 Cost cost(const Choices& choices, const Plan& plan);
 
 /// A plan of at most `budget` bytes with little error: from the cheapest formats upward, always the
-/// step that takes away the most error a byte; never worse than the best single format that fits.
-/// Neighbouring groups that come out alike are joined. Throws Error when even the cheapest formats
-/// need more than the budget (naming the least there is).
-/// Source: dossier ffsplit (Build 6).
+/// step that takes away the most error a byte, then whatever still fits and errs less; never worse
+/// than the best single format that fits. Neighbouring groups that come out alike are joined.
+/// Throws Error when even the cheapest formats need more than the budget (naming the least there
+/// is). Source: dossier ffsplit (Build 6).
 Plan plan_for_budget(const Choices& choices, int64_t budget);
 
 }  // namespace cajal::surgery
