@@ -71,6 +71,11 @@ void run(const ActivationArguments& a) {
   require(a.elements > 0 && a.rounds > 0,
           "bench activations: elements and rounds must be positive, got {} and {}", a.elements,
           a.rounds);
+  const auto known = all_activations();
+  for (const auto& name : a.names)
+    require(std::find(known.begin(), known.end(), name) != known.end(),
+            "no activation is called '{}'{}", name,
+            did_you_mean(name, {known.begin(), known.end()}));
   set_torch_threads(a.threads);
   seed_everything(1);
   Json rows = Json::array();
@@ -80,7 +85,7 @@ void run(const ActivationArguments& a) {
         "{:<24} {:>12} {:>9} {:>22}\n",
         a.elements, torch::get_num_threads(), a.rounds, "activation", "ns a number", "forward",
         "forward and backward");
-  for (const auto& name : a.names.empty() ? all_activations() : a.names) {
+  for (const auto& name : a.names.empty() ? known : a.names) {
     const auto t = time_one(name, a);
     rows.push_back({{"name", t.name},
                     {"forward_ns_per_element", t.nanoseconds},
