@@ -29,25 +29,26 @@ Tensor trained(const std::vector<Tensor>& parameters, const Tensor& x, const Ten
 
 Tensor pade_fit(PadeForm form, int64_t m, int64_t n, const Tensor& x, const Tensor& y,
                 int64_t steps, double rate = 0.05) {
-  PadeLinear neuron(PadeLinearOptions{1, 1, m, n, form});
+  PadeLinear neuron(PadeLinearOptions{x.size(1), 1, m, n, form});
   neuron->to(torch::kDouble);
   return trained(neuron->parameters(), x, y, steps, rate,
-                 [&](const Tensor& at) { return neuron->forward(at.unsqueeze(1)).squeeze(1); });
+                 [&](const Tensor& at) { return neuron->forward(at).squeeze(1); });
 }
 
 Tensor relu_fit(int64_t hidden, const Tensor& x, const Tensor& y, int64_t steps) {
-  std::vector<Tensor> p;
-  for (int i = 0; i < 3; ++i)
-    p.push_back(torch::randn({hidden}, torch::kDouble).requires_grad_(true));
-  p.push_back(torch::zeros({1}, torch::kDouble).requires_grad_(true));
+  std::vector<Tensor> p{torch::randn({x.size(1), hidden}, torch::kDouble)};
+  for (int i = 0; i < 2; ++i) p.push_back(torch::randn({hidden}, torch::kDouble));
+  p.push_back(torch::zeros({1}, torch::kDouble));
+  for (auto& parameter : p) parameter.set_requires_grad(true);
   return trained(p, x, y, steps, 0.05, [&](const Tensor& at) {
-    return (torch::relu(at.unsqueeze(1) * p[0] + p[1]) * p[2]).sum(1) + p[3];
+    return (torch::relu(torch::matmul(at, p[0]) + p[1]) * p[2]).sum(1) + p[3];
   });
 }
 
 void approximate(study::Lab& lab) {
   const int64_t steps = lab.by_scale(20, 4000, 20'000);
   const auto x = torch::linspace(-1, 1, 401, torch::kDouble);
+  const auto column = x.unsqueeze(1);
   auto table =
       lab.table("one neuron on [-1, 1]", {"target", "model", "weights", "max error", "RMS"});
   const auto add = [&](const std::string& target, const char* model, int weights, const Tensor& y,
@@ -61,14 +62,27 @@ void approximate(study::Lab& lab) {
   };
   for (const auto& [name, f] : kTargets) {
     const auto y = f(x);
-    add(name, "Paon-A [3/3]", 7, y, [&] { return pade_fit(PadeForm::a, 3, 3, x, y, steps); });
-    add(name, "Paon-S [3/3]", 7, y, [&] { return pade_fit(PadeForm::s, 3, 3, x, y, steps); });
+    add(name, "Paon-A [3/3]", 7, y, [&] { return pade_fit(PadeForm::a, 3, 3, column, y, steps); });
+    add(name, "Paon-S [3/3]", 7, y, [&] { return pade_fit(PadeForm::s, 3, 3, column, y, steps); });
     add(name, "best polynomial", 7, y, [&] { return math::best_polynomial(x, y, 7); });
-    add(name, "ReLU network", 7, y, [&] { return relu_fit(2, x, y, steps); });
+    add(name, "ReLU network", 7, y, [&] { return relu_fit(2, column, y, steps); });
+  }
+  // Fields of two inputs: a Gabor function, and one that a Paon-A [1/2] represents exactly.
+  const auto line = torch::linspace(-1, 1, 25, torch::kDouble);
+  const auto field = torch::cartesian_prod({line, line});
+  const auto u = field.select(1, 0), v = field.select(1, 1);
+  const auto gabor = torch::exp(-5 * (u.square() + v.square())) * torch::cos(6 * u),
+             ratio = (u - v) / (1 + 4 * u.square() + 9 * v.square());
+  for (const auto& [name, z] : {std::pair{"2-D Gabor", gabor}, {"2-D rational", ratio}}) {
+    add(name, "Paon-A [3/3]", 13, z,
+        [&, z = z] { return pade_fit(PadeForm::a, 3, 3, field, z, steps); });
+    add(name, "Paon-S [3/3]", 13, z,
+        [&, z = z] { return pade_fit(PadeForm::s, 3, 3, field, z, steps); });
+    add(name, "ReLU network", 13, z, [&, z = z] { return relu_fit(3, field, z, steps); });
   }
   const auto y = kTargets[0].second(x);
   const auto three = add("runge", "Paon-A [0/2]", 3, y,
-                         [&] { return pade_fit(PadeForm::a, 0, 2, x, y, steps, 0.3); });
+                         [&] { return pade_fit(PadeForm::a, 0, 2, column, y, steps, 0.3); });
   const auto polynomial =
       add("runge", "best polynomial", 3, y, [&] { return math::best_polynomial(x, y, 3); });
   lab.claim("Runge function: largest error of one Paon-A [0/2], three weights")

@@ -1,13 +1,16 @@
 #include "cajal/core/json.h"
 #include "cajal/neurons/elementwise.h"
+#include "cajal/neurons/fit.h"
 #include "cajal/neurons/probe.h"
 #include "../verb.h"
+#include "activation_time.h"
 
 namespace cajal {
 namespace {
 
 struct Request {
   std::string name;
+  double range = 3;
   bool json = false;
 };
 
@@ -69,6 +72,23 @@ void show(const Request& request) {
   line("second moment after 20 layers", fmt::format("{:.4g} from 0.5", p.variance_by_depth.back()));
 }
 
+void fit(const Request& request) {
+  const Elementwise module(parse_elementwise(request.name));
+  const auto f = [&](const torch::Tensor& x) { return module->forward(x); };
+  const auto found = fit_pau(f, request.range);
+  if (request.json) {
+    fmt::print("{}\n", Json{{"name", request.name},
+                            {"range", request.range},
+                            {"pau", found.text()},
+                            {"largest_gap", found.largest_gap},
+                            {"rms", found.rms}}
+                           .dump());
+    return;
+  }
+  fmt::print("{}\nlargest gap to {} on [-{}, {}]: {:.4g}, root mean square {:.4g}\n", found.text(),
+             request.name, request.range, request.range, found.largest_gap, found.rms);
+}
+
 void setup(CLI::App& app, int&) {
   app.require_subcommand(1);
   const auto request = std::make_shared<Request>();
@@ -79,6 +99,14 @@ void setup(CLI::App& app, int&) {
   probed->add_option("name", request->name, "a law, e.g. mish or prelu:slope=0.1")->required();
   probed->add_flag("--json", request->json, "one JSON object on stdout");
   probed->callback([request] { show(*request); });
+  auto* fitted = app.add_subcommand("fit", "the learned law pau that is closest to a law");
+  fitted->add_option("name", request->name, "a law, e.g. mish or prelu:slope=0.1")->required();
+  fitted->add_option("--range", request->range, "half of the interval around 0")
+      ->capture_default_str();
+  fitted->add_flag("--json", request->json, "one JSON object on stdout");
+  fitted->callback([request] { fit(*request); });
+  setup_activation_time(*app.add_subcommand(
+      "time", "every activation, forward and backward, over a copy of its bytes"));
 }
 
 const auto registered =

@@ -8,6 +8,7 @@
 #include "cajal/layers/ffn/balancing.h"
 #include "cajal/layers/mixers/chunked_attention.h"
 #include "cajal/layers/ops.h"
+#include "cajal/models/lm/block.h"
 #include "cajal/models/lm/training.h"
 
 namespace cajal::lm {
@@ -42,10 +43,6 @@ void check(const AdapterOptions& o, const Config& c) {
   require(!quantises || c.head_width % 8 == 0,
           "adapters.attention: heads of {} features do not divide into sub-spaces of 8",
           c.head_width);
-}
-
-torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {
-  return times == 1 ? x : x.repeat_interleave(times, 1);
 }
 
 }  // namespace

@@ -4,6 +4,14 @@
 #include "cajal/models/lm/block.h"
 
 namespace cajal::lm {
+
+torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {
+  if (times == 1) return x;
+  const auto s = x.sizes();
+  return x.unsqueeze(2)
+      .expand({s[0], s[1], times, s[2], s[3]})
+      .reshape({s[0], s[1] * times, s[2], s[3]});
+}
 namespace {
 
 struct Heads {
@@ -37,15 +45,6 @@ torch::Tensor rotate(const torch::Tensor& x, const Shared::Rotation& rotation) {
                                    b * rotation.cos + a * rotation.sin};
   if (2 * half < width) parts.push_back(x.narrow(-1, 2 * half, width - 2 * half));
   return torch::cat(parts, -1);
-}
-
-// Each key head serves `times` query heads that follow each other.
-torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times) {
-  if (times == 1) return x;
-  const auto s = x.sizes();
-  return x.unsqueeze(2)
-      .expand({s[0], s[1], times, s[2], s[3]})
-      .reshape({s[0], s[1] * times, s[2], s[3]});
 }
 
 // Attention with its scores and pattern shown to hooks, or capped.

@@ -76,6 +76,10 @@ torch::Tensor normalise(const Config& config, Stream& stream, const Norm& norm,
 torch::Tensor attend(int64_t layer, const Attention& attention, const torch::Tensor& x,
                      Shared& shared, const Points& at);
 
+/// x [batch, heads, tokens, head width] -> each head `times` times: key heads for the query heads
+/// that follow each other and share one.
+torch::Tensor repeat_heads(const torch::Tensor& x, int64_t times);
+
 /// Feed-forward network of one layer: x [batch, tokens, width] (normed) -> what it adds.
 torch::Tensor feed_forward(const Config& config, const FeedForward& ffn, const torch::Tensor& x,
                            const Points& at);

@@ -1,6 +1,8 @@
+#include "activation_time.h"
+
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "bench.h"
 #include "cajal/core/machine.h"
 #include "cajal/core/timing.h"
 #include "cajal/core/torch.h"
@@ -69,8 +71,13 @@ ActivationTime time_one(const std::string& name, const ActivationArguments& a) {
 
 void run(const ActivationArguments& a) {
   require(a.elements > 0 && a.rounds > 0,
-          "bench activations: elements and rounds must be positive, got {} and {}", a.elements,
+          "activation time: elements and rounds must be positive, got {} and {}", a.elements,
           a.rounds);
+  const auto known = all_activations();
+  for (const auto& name : a.names)
+    require(std::find(known.begin(), known.end(), name) != known.end(),
+            "no activation is called '{}'{}", name,
+            did_you_mean(name, {known.begin(), known.end()}));
   set_torch_threads(a.threads);
   seed_everything(1);
   Json rows = Json::array();
@@ -80,7 +87,7 @@ void run(const ActivationArguments& a) {
         "{:<24} {:>12} {:>9} {:>22}\n",
         a.elements, torch::get_num_threads(), a.rounds, "activation", "ns a number", "forward",
         "forward and backward");
-  for (const auto& name : a.names.empty() ? all_activations() : a.names) {
+  for (const auto& name : a.names.empty() ? known : a.names) {
     const auto t = time_one(name, a);
     rows.push_back({{"name", t.name},
                     {"forward_ns_per_element", t.nanoseconds},
@@ -99,7 +106,9 @@ void run(const ActivationArguments& a) {
                            .dump());
 }
 
-void setup(CLI::App& app) {
+}  // namespace
+
+void setup_activation_time(CLI::App& app) {
   const auto a = std::make_shared<ActivationArguments>();
   app.add_option("names", a->names, "activations of `cajal layer list` (default: all)");
   app.add_option("--elements", a->elements, "numbers that go through each")->capture_default_str();
@@ -109,8 +118,4 @@ void setup(CLI::App& app) {
   app.callback([a] { run(*a); });
 }
 
-const auto registered = benches().add(
-    "activations", {"every activation, forward and backward, over a copy of its bytes", setup});
-
-}  // namespace
 }  // namespace cajal
