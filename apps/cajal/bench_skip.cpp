@@ -28,7 +28,8 @@ struct Options {
   std::string model, text, calibration;
   std::vector<std::string> formats = {"q8_0", "q4_0"};
   int64_t calibration_tokens = 16384, judged_tokens = 4096, decoded = 64;
-  int64_t rank = 64;
+  int64_t rank = 64, epochs = 10;
+  std::vector<double> recalls = {0.9, 0.97};  // that predictors are set to
   double share = 0.5;  // that thresholds leave out, where no neuron falls silent
   int threads = 0, rounds = 7;
   bool json = false;
@@ -49,8 +50,10 @@ struct Candidate {
   std::string name;
   std::unique_ptr<Network> network;
   std::unique_ptr<engine::PassCount> count = std::make_unique<engine::PassCount>();
+  bool dense = false;
   double recall = 0;  // of a predictor
-  double bits_per_byte = 0, active = 1, bytes_a_token = 0, tokens_per_second = 0, speed = 1;
+  double bits_per_byte = 0, nats_per_token = 0, over_fastest_dense = 0, active = 1,
+         bytes_a_token = 0, tokens_per_second = 0, speed = 1;
   double largest_difference = -1;  // of its logits from those of the dense form it stands for
 };
 
@@ -102,8 +105,9 @@ class SkipBench {
         activate(model->config.law, torch::full({1}, -100.f)).item<float>() == 0;
     if (falls_silent) {
       firing_ = surgery::firing(model, calibration_, o_.calibration_tokens);
-      predictors_ = surgery::train_predictors(model, calibration_,
-                                              {.rank = o_.rank, .tokens = o_.calibration_tokens});
+      predictors_ = surgery::train_predictors(
+          model, calibration_,
+          {.rank = o_.rank, .epochs = o_.epochs, .tokens = o_.calibration_tokens});
       for (const auto& layer : firing_)
         orders_.push_back(surgery::coactivation_order(layer.fires, kTileRows));
     } else if (model->config.gated) {
@@ -120,7 +124,9 @@ class SkipBench {
     return out;
   }
   void add_dense(const std::string& name, const fs::path& path) {
-    add(name, path).network->pack(threads_);
+    auto& out = add(name, path);
+    out.dense = true;
+    out.network->pack(threads_);
   }
 
   void add_banks(const std::string& name, const fs::path& path, const engine::BanksOptions& how,
@@ -134,25 +140,20 @@ class SkipBench {
     const auto name = to_name(format);
     const auto path = quantised(format);
     add_dense("dense " + name, path);
-    dense_ = candidates_.size() - 1;
     const bool gated = source_.model->config.gated;
     const auto key = gated ? Form::neurons : Form::groups;
     const auto all = [](int64_t, const auto&) { return engine::select_all(); };
     const auto skip = [](int64_t, const auto&) { return engine::skip_silent(); };
+    add_banks("dense " + name + ", all in tiles", path, {}, all);
+    candidates_.back().dense = true;
     add_banks("bank " + name + ", every neuron", path, {.key = key, .value = Form::neurons}, all);
     if (silent()) {
       exact_.push_back({candidates_.size(), candidates_.size() - 1});
       add_banks("bank " + name + ", exact skip", path, {.key = key, .value = Form::neurons}, skip);
       add_banks("bank " + name + ", skip groups, natural order", path, {}, skip);
       add_banks("bank " + name + ", skip groups, co-activation", path, {.order = orders_}, skip);
-      const engine::BanksOptions how{.order = orders_, .value = Form::neurons};
       if (gated) return;
-      add_banks("bank " + name + ", predicted", path, how,
-                [&](int64_t layer, const engine::NeuronBank& bank) {
-                  return predicted(static_cast<size_t>(layer), bank);
-                });
-      for (const auto& p : predictors_)
-        candidates_.back().recall += p.recall / static_cast<double>(predictors_.size());
+      for (const double recall : o_.recalls) add_predicted(name, path, recall);
     } else if (!thresholds_.empty()) {
       add_banks(fmt::format("bank {}, CATS {:.0f} %", name, 100 * o_.share), path,
                 {.key = key, .value = Form::neurons}, [&](int64_t layer, const auto&) {
@@ -162,8 +163,23 @@ class SkipBench {
     }
   }
 
-  engine::Selector predicted(size_t layer, const engine::NeuronBank& bank) {
-    const auto& p = predictors_[layer];
+  // Thresholds are chosen on the last tenth of the calibration text, which trained nothing.
+  void add_predicted(const std::string& name, const fs::path& path, double recall) {
+    const engine::BanksOptions how{.order = orders_, .value = Form::neurons};
+    double found = 0;
+    add_banks(fmt::format("bank {}, predicted, recall {}", name, recall), path, how,
+              [&](int64_t layer, const engine::NeuronBank& bank) {
+                const auto& [x, fires] = firing_[static_cast<size_t>(layer)];
+                const auto held = x.size(0) - x.size(0) / 10;
+                const auto p = surgery::at_recall(predictors_[static_cast<size_t>(layer)],
+                                                  x.slice(0, held), fires.slice(0, held), recall);
+                found += p.recall / static_cast<double>(predictors_.size());
+                return selector_of(p, bank);
+              });
+    candidates_.back().recall = found;
+  }
+
+  static engine::Selector selector_of(const surgery::Predictor& p, const engine::NeuronBank& bank) {
     const auto down = surgery::encode(Format::q8_0, p.down.contiguous());
     const auto up = surgery::encode(Format::q8_0, p.up.contiguous());
     const auto shift = p.shift.contiguous();
@@ -204,6 +220,7 @@ class SkipBench {
         nats += most + std::log(sum) - row[judged_[static_cast<size_t>(begin + t + 1)]];
       }
     }
+    candidate.nats_per_token = nats / static_cast<double>(std::ssize(judged_) - 1);
     candidate.bits_per_byte = nats / std::numbers::ln2 / static_cast<double>(judged_bytes_);
     *candidate.count = {};
     const auto logits = decode(candidate);
@@ -243,6 +260,16 @@ class SkipBench {
       candidates_[i].tokens_per_second = static_cast<double>(o_.decoded) / times.median_seconds(i);
       candidates_[i].speed = times.ratio(0, i);
     }
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      auto& of = candidates_[i];
+      for (size_t d = 0; d < candidates_.size(); ++d) {  // the fastest dense one as good
+        const bool as_good = candidates_[d].nats_per_token <= of.nats_per_token + 0.01;
+        if (!candidates_[d].dense || !as_good) continue;
+        const double ratio = times.ratio(d, i);
+        if (of.over_fastest_dense == 0 || ratio < of.over_fastest_dense)
+          of.over_fastest_dense = ratio;
+      }
+    }
   }
 
   Json report() {
@@ -251,17 +278,19 @@ class SkipBench {
                  {"machine", provenance()},
                  {"rows", Json::array()},
                  {"groups", Json::array()}};
-    const double dense = candidates_.front().bits_per_byte;
+    const auto& dense = candidates_.front();
     for (const auto& c : candidates_)
-      json["rows"].push_back({{"form", c.name},
-                              {"megabytes_a_token", c.bytes_a_token / 1e6},
-                              {"bits_per_byte", c.bits_per_byte},
-                              {"change", c.bits_per_byte / dense - 1},
-                              {"active_share", c.active},
-                              {"recall", c.recall},
-                              {"tokens_per_second", c.tokens_per_second},
-                              {"times_dense", c.speed},
-                              {"largest_logit_difference", c.largest_difference}});
+      json["rows"].push_back(
+          {{"form", c.name},
+           {"megabytes_a_token", c.bytes_a_token / 1e6},
+           {"bits_per_byte", c.bits_per_byte},
+           {"perplexity_change", std::exp(c.nats_per_token - dense.nats_per_token) - 1},
+           {"active_share", c.active},
+           {"recall", c.recall},
+           {"tokens_per_second", c.tokens_per_second},
+           {"times_first", c.speed},
+           {"times_fastest_dense_as_good", c.over_fastest_dense},
+           {"largest_logit_difference", c.largest_difference}});
     for (size_t l = 0; l < firing_.size(); ++l)
       json["groups"].push_back(
           {{"layer", l},
@@ -284,19 +313,19 @@ class SkipBench {
   std::vector<surgery::Threshold> thresholds_;
   std::deque<Candidate> candidates_;
   std::vector<std::pair<size_t, size_t>> exact_;  // a form that skips, and its dense form
-  size_t dense_ = 0;
 };
 
 void print(const Json& json) {
-  fmt::print("{:<42}{:>10}{:>10}{:>10}{:>9}{:>8}{:>10}{:>8}\n", "form", "MB/token", "bits/byte",
-             "change", "active", "recall", "tokens/s", "times");
+  fmt::print("{:<42}{:>10}{:>10}{:>11}{:>9}{:>8}{:>10}{:>8}{:>8}\n", "form", "MB/token",
+             "bits/byte", "perplexity", "active", "recall", "tokens/s", "times", "dense");
   for (const auto& row : json.at("rows")) {
     const auto figure = [&](const char* name) { return row.at(name).get<double>(); };
-    fmt::print("{:<42}{:>10.2f}{:>10.4f}{:>+9.2f} %{:>7.1f} %{:>8}{:>10.1f}{:>8.2f}",
-               row.at("form").get<std::string>(), figure("megabytes_a_token"),
-               figure("bits_per_byte"), 100 * figure("change"), 100 * figure("active_share"),
-               figure("recall") > 0 ? fmt::format("{:.0f} %", 100 * figure("recall")) : "",
-               figure("tokens_per_second"), figure("times_dense"));
+    fmt::print(
+        "{:<42}{:>10.2f}{:>10.4f}{:>+9.2f} %{:>7.1f} %{:>8}{:>10.1f}{:>8.2f}{:>8.2f}",
+        row.at("form").get<std::string>(), figure("megabytes_a_token"), figure("bits_per_byte"),
+        100 * figure("perplexity_change"), 100 * figure("active_share"),
+        figure("recall") > 0 ? fmt::format("{:.0f} %", 100 * figure("recall")) : "",
+        figure("tokens_per_second"), figure("times_first"), figure("times_fastest_dense_as_good"));
     if (figure("largest_logit_difference") >= 0)
       fmt::print("  logits differ by {:.1e}", figure("largest_logit_difference"));
     fmt::print("\n");
@@ -320,6 +349,9 @@ void setup(CLI::App& app) {
   app.add_option("--judged-tokens", o->judged_tokens)->capture_default_str();
   app.add_option("--tokens", o->decoded, "decoded in a round")->capture_default_str();
   app.add_option("--rank", o->rank, "of the predictors")->capture_default_str();
+  app.add_option("--epochs", o->epochs, "that predictors are trained for")->capture_default_str();
+  app.add_option("--recall", o->recalls, "of firing neurons that predictors are set to find")
+      ->delimiter(',');
   app.add_option("--share", o->share, "of a SwiGLU model's gates below the threshold")
       ->capture_default_str();
   app.add_option("--rounds", o->rounds, "of all forms in turn")->capture_default_str();

@@ -65,6 +65,23 @@ int64_t Predictor::bytes(int64_t bytes_a_value) const {
   return (down.numel() + up.numel() + shift.numel()) * bytes_a_value;
 }
 
+Predictor at_recall(const Predictor& predictor, const torch::Tensor& x, const torch::Tensor& fires,
+                    double recall) {
+  require(recall > 0 && recall <= 1, "predictor: recall {}, expected above 0 and up to 1", recall);
+  const torch::NoGradGuard no_grad;
+  Predictor out = predictor;
+  auto found = logits(predictor, x).masked_select(fires).contiguous();
+  if (found.numel() > 0) {
+    auto* const data = found.data_ptr<float>();
+    const auto missed = std::min(
+        found.numel() - 1, static_cast<int64_t>((1 - recall) * static_cast<double>(found.numel())));
+    std::nth_element(data, data + missed, data + found.numel());
+    out.shift = predictor.shift - (data[missed] - 1e-4f);
+  }
+  judge(out, x, fires, 0.5);
+  return out;
+}
+
 std::vector<Firing> firing(lm::Transformer& model, std::span<const int32_t> ids, int64_t tokens) {
   const auto& config = model->config;
   require(activate(config.law, torch::full({1}, -100.f)).item<float>() == 0,

@@ -28,6 +28,11 @@ struct Predictor {
   int64_t bytes(int64_t bytes_a_value) const;
 };
 
+/// The predictor with its shift moved so that it finds `recall` of the neurons that fire on other
+/// tokens, x [tokens, width], fires [tokens, neurons]; recall and density are those found there.
+Predictor at_recall(const Predictor& predictor, const torch::Tensor& x, const torch::Tensor& fires,
+                    double recall);
+
 /// What each layer reads on a text, [tokens, width] fp32, and which neurons fire there, bool
 /// [tokens, neurons] in their order now. A gated neuron fires when its gate does. Throws Error for
 /// a law that is never exactly 0.
