@@ -73,7 +73,7 @@ fs::path atlas_of(const fs::path& model, int64_t tokens) {
   AtlasBuild build;
   build.model = model.string(), build.text = text.string(), build.output = place.string();
   build.tokens = tokens;
-  build.ablation = 64;  // seconds, where the default takes a minute
+  build.ablation = 32;  // seconds, where the default takes a minute
   build_atlas(build);
   return place;
 }

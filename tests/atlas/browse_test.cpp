@@ -163,6 +163,20 @@ TEST_F(Browse, AnIndexIsMadeAnewWhenTheAtlasChanges) {
   EXPECT_NE(index_beside(in("part.db"), in("cache")), before);
 }
 
+TEST_F(Browse, AnAtlasOfCountsAloneCanBeLookedAt) {
+  auto census = small_atlas().first;
+  for (auto& layer : census.layers) layer.tables = {};
+  census.token_totals.clear(), census.position_totals.clear(), census.contexts.clear();
+  save(census, in("bare.db"));
+  Browser browser(in("bare.db"), index_beside(in("bare.db"), in("cache")));
+  EXPECT_EQ(browser.overview()["findings"], false);
+  EXPECT_EQ(places(browser.list({.kinds = {"dead"}})), (Places{"0.0", "1.0"}));
+  const auto one = browser.neuron(1, 5);
+  EXPECT_FALSE(one.contains("found"));
+  EXPECT_FALSE(one.contains("histogram"));
+  EXPECT_EQ(one["exemplars"][0]["word"], "");
+}
+
 TEST_F(Browse, RefusesForeignAndDamagedFiles) {
   put("text.db", std::string(4096, 'x'));
   EXPECT_NE(error_of([&] { index_beside(in("text.db"), in("cache")); }), "");

@@ -11,9 +11,12 @@ export function heat(share) {
 /** A cell's colour, and which of three inks can be read on it (contrast 4.5 at least, light and dark). */
 export const heated = (share) => ({ style: { 'background-color': heat(share) }, 'data-heat': share < 0.51 ? 'low' : share < 0.765 ? 'middle' : 'high' });
 
-/** A bar with the colours of the scale between the words for its ends. */
-export const legend = (low, high, name) =>
-  h('p', { class: 'legend' }, name ? h('b', {}, name) : null, h('span', {}, low), h('span', { class: 'ramp', 'aria-hidden': 'true' }), h('span', {}, high));
+/** A bar with the colours of the scale between the words for its ends; `scale` says how values grow along it. */
+export const legend = (low, high, scale) =>
+  h('p', { class: 'legend' }, h('span', {}, low), h('span', { class: 'ramp', 'aria-hidden': 'true' }), h('span', {}, high), scale ? h('span', {}, `(${scale})`) : null);
+
+/** Shows small values too. */
+export const squareRoot = 'square root scale';
 
 /**
  * A table of coloured cells. columns: {name, title}; rows: {name, href, cells: [{text, share, href, label}]}.

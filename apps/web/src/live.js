@@ -2,7 +2,7 @@
 import { ask, send } from './api.js';
 import { arrows, debounced, h, say } from './dom.js';
 import { figure, neuronLink, percent, placeOf, tokens, visible } from './format.js';
-import { heated, legend } from './heat.js';
+import { heated, legend, squareRoot } from './heat.js';
 import { largest, light, litLegend } from './lit.js';
 
 const START = 'The old man looked at the sea, and the sea was grey and very still.';
@@ -64,13 +64,13 @@ export async function live(draw, parameters, signal) {
         return h('td', heated(Math.sqrt(share)), h('button', { type: 'button', 'data-at': `${l}.${k}`, 'aria-pressed': String(state.at.layer === l && state.at.token === k), 'aria-label': `layer ${l}, ${words[k]}: neuron ${id}, ${percent(share)}`, title: `${placeOf(l, id)}: ${percent(share)}`, onclick: () => choose(l, k) }, id));
       })))));
     arrows(table, 'td button');
-    grid.replaceChildren(h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Layers by tokens' }, table), legend('0 %', '100 % of the layer’s energy'), cut ? h('p', { class: 'what' }, 'The text is longer than is read here.') : '');
+    grid.replaceChildren(h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Layers by tokens' }, table), legend('0 %', '100 % of the layer’s energy', squareRoot), cut ? h('p', { class: 'what' }, 'The text is longer than is read here.') : '');
   }
 
   async function describe() {
     const { layer, token: at } = state.at;
     const top = state.answer.layers[layer][at];
-    const head = h('h2', {}, `Layer ${layer} at `, h('q', {}, visible(state.answer.tokens[at])));
+    const head = h('h2', {}, `Layer ${layer} at `, h('q', {}, visible(state.answer.tokens[at]).trimStart()));
     const known = new Map();
     try {
       const { neurons } = await ask('some', { ids: top.map(([id]) => placeOf(layer, id)).join(',') }, signal);

@@ -16,8 +16,7 @@ export async function neuron(draw, _, signal, [layer, index]) {
       h('p', { class: 'facts' }, summary(one))),
     h('div', { class: 'columns' },
       h('div', {}, exemplars(one, atlas, signal), atlas.live ? tryText(one, signal) : null, positions(one)),
-      h('div', {}, writes(one), figures(one), findings(one), shape(one))),
-    matches(one, atlas));
+      h('div', {}, writes(one), figures(one), findings(one), shape(one), matches(one, atlas))));
   return `Neuron ${placeOf(one.layer, one.neuron)}`;
 }
 

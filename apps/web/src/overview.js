@@ -2,7 +2,7 @@
 import { ask } from './api.js';
 import { h } from './dom.js';
 import { count, figure, kindMeaning, percent, whole } from './format.js';
-import { heatTable, legend } from './heat.js';
+import { heatTable, legend, squareRoot } from './heat.js';
 
 const STATISTICS = {
   rate: { name: 'Firing rate', what: 'share of tokens at which a neuron fires', edge: percent },
@@ -75,7 +75,7 @@ function kindsByLayer(atlas) {
           label: `${name}, layer ${layer}: ${count(neurons, 'neuron')}`,
         })), { text: whole(total(atlas.kinds[name])), share: null, label: `${name}, all layers` }],
       })),
-    }), legend('none', 'most of the row'),
+    }), legend('none', 'most of the row', squareRoot),
     h('details', {}, h('summary', {}, 'What the kinds mean'), h('dl', { class: 'words' }, names.map((name) => [h('dt', {}, name), h('dd', {}, kindMeaning(name))]))));
   return section;
 }
@@ -117,7 +117,7 @@ function spread(atlas) {
     Object.entries(STATISTICS).map(([name, { name: shown }], k) =>
       h('label', {}, h('input', { type: 'radio', name: 'statistic', value: name, checked: k === 0, onchange: () => draw(name) }), h('span', {}, shown))));
   draw('rate');
-  return h('section', {}, h('div', { class: 'bar' }, h('h2', {}, 'How the neurons are spread'), choice), what, place, legend('none', 'most neurons of a layer'));
+  return h('section', {}, h('div', { class: 'bar' }, h('h2', {}, 'How the neurons are spread'), choice), what, place, legend('none', 'most neurons of a layer', squareRoot));
 }
 
 function range(name, edges, bin, open) {

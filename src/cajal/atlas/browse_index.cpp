@@ -162,8 +162,7 @@ class IndexWriter {
 
 bool has_index(const fs::path& path) {
   Database db(path, Database::Access::read);
-  return db.integer("SELECT count(*) FROM sqlite_master WHERE name = 'browse'") == 1 &&
-         db.integer("PRAGMA user_version") != 0;
+  return db.integer("SELECT count(*) FROM sqlite_master WHERE name = 'browse'") == 1;
 }
 
 // What tells one state of a file from another.

@@ -80,8 +80,12 @@ void Browser::add_shape(Json& out, int64_t layer, int64_t neuron) {
   std::vector<double> seen(fired.size());
   for (int64_t p = 0; p < positions_; ++p)
     seen[p / width] += static_cast<double>(position_totals_[p]);
-  for (const auto& [position, count] : KeyTable(positions_, {positions}).of(0))
-    fired[position / width] += static_cast<double>(count);
+  try {
+    for (const auto& [position, count] : KeyTable(positions_, {positions}).of(0))
+      fired[position / width] += static_cast<double>(count);
+  } catch (const Error& error) {
+    db_.damaged(fmt::format("positions of layer {} neuron {}: {}", layer, neuron, error.what()));
+  }
   for (size_t k = 0; k < fired.size(); ++k) fired[k] = seen[k] > 0 ? fired[k] / seen[k] : 0;
   out["positions"] = {{"width", width}, {"rates", fired}};
 }
