@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 
+#include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/function_texts.h"
 #include "cajal/data/text.h"
@@ -47,7 +48,7 @@ class World {
                   .layers = lab.by_scale(2, 4, 6),
                   .neurons = lab.by_scale(128, 512, 1024),
                   .context = lab.by_scale(32, 128, 256),
-                  .steps = lab.by_scale(3, 900, 4000),
+                  .steps = lab.by_scale(3, 500, 4000),
                   .learning_rate = 2e-3},
                  seed, torch::kCPU),
         untrained(surgery::own_copy(trained_.model)) {
@@ -104,7 +105,7 @@ void sparsity(study::Lab& lab, const std::string& name, double bar) {
   const auto subject = study::find_subject(lab, name);
   if (!subject) return;
   auto model = subject->model;
-  const auto tokens = std::min<int64_t>(std::ssize(subject->valid), lab.by_scale(512, 8192, 65536));
+  const auto tokens = std::min<int64_t>(std::ssize(subject->valid), lab.by_scale(512, 4096, 65536));
   const Ids ids(subject->valid.begin(), subject->valid.begin() + tokens);
   const auto loss = [&](double share, surgery::KeepRule rule, int64_t layer) {
     lm::Hooks hooks;
@@ -338,7 +339,7 @@ void merging(study::Lab& lab, const World& world, uint64_t seed, Found& found, b
   const FunctionText tasks[] = {
       {"code", bytes_of(data::function_text("code", bytes, seed + 50))},
       {"translate 2", bytes_of(data::function_text("translate", bytes, seed + 77))}};
-  const train::TuningOptions tuning{.steps = lab.by_scale<int64_t>(2, 120, 600), .rate = 3e-3};
+  const train::TuningOptions tuning{.steps = lab.by_scale<int64_t>(2, 80, 600), .rate = 3e-3};
   std::vector<NamedTensors> deltas;
   std::vector<std::vector<Brick>> bricks;
   for (const auto& task : tasks) {
@@ -516,9 +517,9 @@ void growing(study::Lab& lab, const World& world, uint64_t seed, Found& found, b
     found["birth"].push_back((a - b).abs().max().item<double>());
   }
   const auto grown = surgery::train_neurons(
-      born, world.model, batch, {.steps = lab.by_scale<int64_t>(2, 150, 600), .rate = 2e-3});
+      born, world.model, batch, {.steps = lab.by_scale<int64_t>(2, 100, 600), .rate = 2e-3});
   const auto tuned = surgery::train_all(
-      world.model, batch, {.steps = lab.by_scale<int64_t>(2, 150, 600), .rate = 1e-3});
+      world.model, batch, {.steps = lab.by_scale<int64_t>(2, 100, 600), .rate = 1e-3});
   const double old = mean(world.losses(world.model, world.test));
   const auto row = [&](const lm::Transformer& of) {
     return std::vector<double>{world.loss(of, test), mean(world.losses(of, world.test)) / old - 1};
@@ -585,6 +586,7 @@ void run(study::Lab& lab) {
         bytes_of(data::read_text("classics/valid").substr(0, static_cast<size_t>(bytes)));
   }
   Found found;
+  Progress progress("bricks", std::ssize(lab.seeds()), "seed");
   for (const uint64_t seed : lab.seeds()) {
     const World world(lab, texts, seed);
     torch::manual_seed(static_cast<int64_t>(seed));
@@ -595,6 +597,7 @@ void run(study::Lab& lab) {
     merging(lab, world, seed, found, first);
     editing(lab, world, seed, found, first);
     growing(lab, world, seed, found, first);
+    progress.add(1);
   }
   network_speed(lab);
   claims(lab, found);

@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
+#include <span>
 
 #include "cajal/atlas/text.h"
+#include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/assoc_recall.h"
 #include "cajal/data/catalogue.h"
@@ -60,6 +63,24 @@ lm::Transformer trainable(const lm::Transformer& model) {
   return copy;
 }
 
+/// Share of the keys found whose number of equal codes the exact search would take too.
+double code_recall(const torch::Tensor& found, const torch::Tensor& exact,
+                   const torch::Tensor& equal) {
+  const auto least = equal.masked_fill(exact.logical_not(), 1000).amin(-1, /*keepdim=*/true);
+  const auto good = found.logical_and(equal.ge(least)).sum(-1).to(torch::kDouble);
+  return (good / exact.sum(-1)).mean().item<double>();
+}
+
+/// The repository's own test: random codes of 8 sub-spaces with 8 codewords, an eighth kept.
+double repository_recall(int64_t tokens) {
+  const auto codes = [&] { return torch::randint(8, {4, tokens, 8}, torch::kByte); };
+  const auto q = codes(), k = codes();
+  const mixers::ListOptions o{.most = tokens / 8, .keep_self = false};
+  const auto equal = q.unsqueeze(2).eq(k.unsqueeze(1)).sum(-1);
+  return code_recall(mixers::lists_by_codes(q, k, {}, o, CodeOrder::quartiles).dense(tokens),
+                     mixers::lists_by_codes(q, k, {}, o, CodeOrder::exact).dense(tokens), equal);
+}
+
 void search_quality(study::Lab& lab) {
   const int64_t tokens = lab.by_scale<int64_t>(64, 512, 1024), width = 64, heads = 4;
   torch::manual_seed(1);
@@ -71,33 +92,33 @@ void search_quality(study::Lab& lab) {
   };
   const auto q = noisy(), k = noisy();
   auto table = lab.table(
-      "search in clustered queries and keys",
-      {"keys kept", "quartiles of exact codes", "exact codes of q . k", "quartiles of q . k"});
-  double worst = 1;
+      "recall of the searches in clustered queries and keys",
+      {"keys kept", "quartiles, of exact codes", "exact codes, of q . k", "quartiles, of q . k"});
   for (const int64_t part : {16, 8, 4}) {
     SparseAttentionOptions o{.head_width = width, .keys = std::max<int64_t>(2, tokens / part)};
-    const auto lists = [&](KeySearch search, const SparseAttention& from) {
-      o.search = search;
-      SparseAttention layer(o);
-      layer->quantizer = from->quantizer;
-      return layer->search(q, k).dense(tokens);
-    };
     SparseAttention fitted(o);
     fitted->quantizer->fit(torch::cat({q, k}).reshape({-1, width}), 5, 1);
-    const auto codes = lists(KeySearch::codes, fitted), quick = lists(KeySearch::quartiles, fitted);
-    const auto exact = lists(KeySearch::scores, fitted);
-    const auto recall = [](const torch::Tensor& found, const torch::Tensor& of) {
-      return found.logical_and(of).sum().item<double>() / of.sum().item<double>();
+    const auto lists = [&](KeySearch search) {
+      o.search = search;
+      SparseAttention layer(o);
+      layer->quantizer = fitted->quantizer;
+      return layer->search(q, k).dense(tokens);
     };
-    worst = std::min(worst, recall(quick, codes));
-    table.row(fmt::format("1/{}", part), recall(quick, codes), recall(codes, exact),
-              recall(quick, exact));
+    const auto codes = lists(KeySearch::codes), quick = lists(KeySearch::quartiles);
+    const auto exact = lists(KeySearch::scores);
+    const auto of_q = fitted->quantizer->codes(q.flatten(0, 1)).unsqueeze(2),
+               of_k = fitted->quantizer->codes(k.flatten(0, 1)).unsqueeze(1);
+    const auto of_scores = [&](const torch::Tensor& found) {
+      return found.logical_and(exact).sum().item<double>() / exact.sum().item<double>();
+    };
+    table.row(fmt::format("1/{}", part), code_recall(quick, codes, of_q.eq(of_k).sum(-1)),
+              of_scores(codes), of_scores(quick));
   }
-  lab.claim("recall of the quartile search, of the exact code search")
-      .paper("> 0.8 in the repository's test")
-      .measured(worst)
+  lab.claim("recall of the quartile search in the repository's test (equal scores count as found)")
+      .paper("> 0.8")
+      .measured(repository_recall(tokens))
       .at_least(0.8);
-  lab.note("Our default search is the exact code search (recall 1), by vector compares.");
+  lab.note("Our default search takes what the exact code search takes: recall 1.");
 }
 
 void routed_speed(study::Lab& lab) {
@@ -142,7 +163,7 @@ double answers_right(lm::Adapted& model, const data::AssocRecallOptions& o, int6
 }
 
 void assoc_recall(study::Lab& lab) {
-  const data::AssocRecallOptions o{.pairs = 6, .queries = 3, .tokens = lab.by_scale(40, 128, 256)};
+  const data::AssocRecallOptions o{.pairs = 6, .queries = 6, .tokens = lab.by_scale(40, 64, 256)};
   const auto config = lm::config_from_json({{"model_type", "gpt2"},
                                             {"architectures", {"GPT2LMHeadModel"}},
                                             {"n_embd", 64},
@@ -169,7 +190,7 @@ void assoc_recall(study::Lab& lab) {
   for (const uint64_t seed : lab.seeds()) {
     auto model = lm::initialise(config, seed + 1);
     lm::Adapted dense(model, method("full"), seed);
-    train::tune(dense, batch(seed), {.steps = lab.by_scale<int64_t>(2, 1500, 4000), .rate = 2e-3});
+    train::tune(dense, batch(seed), {.steps = lab.by_scale<int64_t>(2, 1200, 4000), .rate = 2e-3});
     right["dense"].push_back(answers_right(dense, o, lab.by_scale(4, 200, 1000)));
     for (const std::string name : {"spt-mha", "lora+window", "lora+random", "lora+exact"}) {
       auto options = method(name);
@@ -328,12 +349,15 @@ void quality(study::Lab& lab, const std::string& name) {
   std::vector<std::vector<double>> masses(3);
   auto before = lm::Adapted(trainable(book->model), method("full"), 0);
   const double base = judge(before);
-  for (const uint64_t seed : lab.seeds())
-    for (const std::string of : {"full", "lora", "lora+window", "lora+random", "lora+exact",
-                                 "spt-mha", "spt-ffn", "spt"}) {
+  // Two seeds for what the claims compare, one for the rivals of the search.
+  const auto seeds = std::min<size_t>(lab.by_scale<size_t>(1, 2, 3), lab.seeds().size());
+  for (const uint64_t seed : std::span(lab.seeds()).first(seeds))
+    for (const std::string of : {"full", "lora", "spt-mha", "spt-ffn", "spt", "lora+window",
+                                 "lora+random", "lora+exact"}) {
+      if (of.starts_with("lora+") && seed != lab.seeds().front()) continue;
       lm::Adapted tuned(trainable(book->model), method(of), seed);
       train::tune(tuned, windows(book->ids, 0, book->tune_end, 4, book->length, seed),
-                  {.steps = lab.by_scale<int64_t>(2, 60, 600), .rate = of == "full" ? 3e-4 : 2e-3});
+                  {.steps = lab.by_scale<int64_t>(2, 40, 600), .rate = of == "full" ? 3e-4 : 2e-3});
       bits[of].push_back(judge(tuned));
       if (of != "spt-mha") continue;
       const auto mass = kept_mass(tuned, *book);
@@ -362,15 +386,27 @@ void quality(study::Lab& lab, const std::string& name) {
 }
 
 void run(study::Lab& lab) {
-  search_quality(lab);
-  routed_speed(lab);
-  cost(lab);
-  quality(lab, "llama-classics");
-  if (lab.scale() == study::Scale::full) quality(lab, "opt-classics");
-  assoc_recall(lab);
+  const std::pair<const char*, std::function<void()>> parts[] = {
+      {"search", [&] { search_quality(lab); }},
+      {"routed FFN", [&] { routed_speed(lab); }},
+      {"cost of a step", [&] { cost(lab); }},
+      {"llama-classics", [&] { quality(lab, "llama-classics"); }},
+      {"opt-classics",
+       [&] {
+         if (lab.scale() == study::Scale::full) quality(lab, "opt-classics");
+       }},
+      {"assoc-recall", [&] { assoc_recall(lab); }}};
+  Progress progress("spt", std::ssize(parts));
+  for (const auto& [name, part] : parts) {
+    progress.note(name);
+    part();
+    progress.add(1);
+  }
   lab.not_shown("MMLU accuracy; OPT and LLaMA of the paper", "their weights do not ship");
   lab.not_shown("the paper's GPU figures (2.2x at length 512 on one GPU)",
                 "sparse attention runs on the CPU only");
+  lab.not_shown("routed FFN of co-activated blocks with an MLP router",
+                "the study moefication compares splits and routers");
 }
 
 const auto registered = study::add({.slug = "spt"}, run);

@@ -107,8 +107,13 @@ TEST_P(AdaptedOf, ChunkedAndRecomputedTuningHaveTheSameGradients) {
 TEST_P(AdaptedOf, SparseAttentionOverEveryKeyIsDense) {
   auto options = lora(AdaptedAttention::sparse);
   options.keys = 32, options.clamp = 0;
-  EXPECT_LT(difference(logits(adapted(GetParam(), options)), logits(adapted(GetParam(), lora()))),
-            1e-4);
+  auto sparse = adapted(GetParam(), options), dense = adapted(GetParam(), lora());
+  {  // codebooks were drawn between the corrections of one of them
+    const torch::NoGradGuard no_grad;
+    const auto theirs = sparse->named_parameters();
+    for (auto& item : dense->named_parameters()) item.value().copy_(theirs[item.key()]);
+  }
+  EXPECT_LT(difference(logits(sparse), logits(dense)), 1e-4);
 }
 
 TEST_P(AdaptedOf, SptTunesWhatItAddsAndNothingElse) {
@@ -116,9 +121,10 @@ TEST_P(AdaptedOf, SptTunesWhatItAddsAndNothingElse) {
   tuned->train();
   for (const auto& gradient : gradients(tuned))
     EXPECT_TRUE(torch::isfinite(gradient).all().item<bool>());
-  for (const auto& item : tuned->named_parameters())
-    if (item.key().ends_with("codebooks") || item.key().ends_with("router"))
-      EXPECT_GT(item.value().grad().abs().sum().item<double>(), 0) << item.key();
+  for (const auto& item : tuned->named_parameters()) {
+    if (!item.key().ends_with("codebooks") && !item.key().ends_with("router")) continue;
+    EXPECT_GT(item.value().grad().abs().sum().item<double>(), 0) << item.key();
+  }
   EXPECT_THROW(tuned->merged(), Error);
 }
 

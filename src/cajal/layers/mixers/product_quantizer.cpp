@@ -123,7 +123,9 @@ const auto registered = layers::add<ProductQuantizer>(
     "product_quantizer", "nearest codewords of sub-vectors, and the loss that trains them (SPT)",
     {.example = {.width = 16, .codewords = 4},
      .inputs = {{"z", "[..., width]"}},
-     .outputs = {{"y", "[..., width]"}, {"loss", "[]"}, {"codes", "[..., spaces]"}},
+     .outputs = {{"y", "[..., width]"},
+                 {"loss", "[]"},
+                 {.name = "codes", .shape = "[..., spaces]", .below = "codewords"}},
      .axes = {.sizes = {{"spaces", 2}}, .rest = {}}});
 }  // namespace
 }  // namespace cajal
