@@ -51,8 +51,8 @@ class Cones {
     seed_everything(1);
     diffusion::TextToImageOptions options;
     options.size = world_.size;
-    if (lab.scale() != study::Scale::full) options.channels = {16, 32, 32};
-    if (lab.smoke()) options.channels = {8, 8}, options.blocks = 1;
+    if (lab.scale() != study::Scale::full) options.channels = {16, 32, 32}, options.blocks = 1;
+    if (lab.smoke()) options.channels = {8, 8};
     model_ = diffusion::TextToImage(options);
     schedule_ = diffusion::Schedule({.steps = lab.by_scale<int64_t>(20, 100, 200)});
     Random random(1, 2);
@@ -194,7 +194,7 @@ class Cones {
     surgery::IndexLists found;
     const auto search = [&](const std::string& name, surgery::ConceptOptions options) {
       torch::manual_seed(static_cast<int64_t>(seed) + 7);
-      options.draws = lab_.by_scale<int64_t>(2, 150, 600);
+      options.draws = lab_.by_scale<int64_t>(2, 100, 600);
       const Stopwatch watch;
       const auto neurons = surgery::find_concept_neurons(model_, schedule_, subject, options);
       const double seconds = watch.seconds();
@@ -224,7 +224,7 @@ class Cones {
       const Stopwatch watch;
       const auto bytes = surgery::tune(model_, schedule_, {subject},
                                        {.part = part,
-                                        .steps = lab_.by_scale<int64_t>(1, 100, 400),
+                                        .steps = lab_.by_scale<int64_t>(1, 80, 400),
                                         .rate = rate,
                                         .words = {world_.word_of(which)}});
       measure(name, bytes, watch.seconds());
@@ -257,11 +257,11 @@ class Cones {
       sweep_.emplace(lab_.table("how much to shut", {"seed", "share", "keys of it", "fall of L_con",
                                                      "subject seen", "drift of the base loss"}));
     const double before = loss(held_out), base = loss(base_draws_);
-    for (const double share : {0.005, 0.01, 0.02, 0.05, 0.1, 0.2}) {
+    for (const double share : {0.005, 0.01, 0.02, 0.05, 0.1}) {
       torch::manual_seed(static_cast<int64_t>(seed) + 7);
       const auto mask = surgery::find_concept_neurons(
                             model_, schedule_, subject,
-                            {.share = share, .draws = lab_.by_scale<int64_t>(2, 80, 300)})
+                            {.share = share, .draws = lab_.by_scale<int64_t>(2, 60, 300)})
                             .shut;
       int64_t keys = 0;
       for (size_t m = 0; m < mask.indices.size(); m += 2) keys += std::ssize(mask.indices[m]);

@@ -90,15 +90,17 @@ class Milan {
     train_ = atlas::world_tensors(data::shape_world(lab.by_scale(100, 3000, 12000), 1));
     probe_ = atlas::world_tensors(data::shape_world(lab.by_scale(60, 2000, 6000), 2));
     encoder_ = atlas::train_world_net(WorldTask::all, train_,
-                                      {.steps = lab.by_scale<int64_t>(2, 600, 3000)}, 1);
+                                      {.steps = lab.by_scale<int64_t>(2, 800, 3000)}, 1);
     options_.whole = lab.by_scale(60, 400, 2000);
     const auto kinds = probe_.kinds.slice(0, 0, options_.whole).unsqueeze(0);
     everywhere_ = atlas::count_kinds(torch::ones_like(kinds, torch::kBool), kinds)[0];
     recipe_ = {.embedding = lab.by_scale<int64_t>(8, 64, 128),
-               .hidden = lab.by_scale<int64_t>(8, 192, 512),
-               .training = {.epochs = lab.by_scale<int64_t>(1, 80, 100),
-                            .patience = 5,
-                            .rate = 2e-3,
+               .hidden = lab.by_scale<int64_t>(8, 128, 512),
+               .dropout = 0.3,
+               .training = {.epochs = lab.by_scale<int64_t>(1, 40, 60),
+                            .patience = 8,
+                            .batch = 32,
+                            .rate = lab.by_scale(5e-3, 5e-3, 1e-3),
                             .evaluate_every = 2}};
     beam_ = lab.by_scale<int64_t>(4, 50, 50);
     mechanics(lab, encoder_, lab.smoke() ? probe_ : train_);
@@ -112,7 +114,7 @@ class Milan {
     for (const auto task : {WorldTask::shape, WorldTask::colour, WorldTask::texture,
                             WorldTask::autoencoder, WorldTask::vit}) {
       nets.push_back(atlas::train_world_net(
-          task, train_, {.steps = lab_.by_scale<int64_t>(2, 400, 2000)}, seed * 31 + 7));
+          task, train_, {.steps = lab_.by_scale<int64_t>(2, 300, 2000)}, seed * 31 + 7));
       units.push_back(atlas::probe(nets.back(), encoder_, probe_, options_, seed));
     }
     seed_everything(seed);
@@ -257,11 +259,16 @@ class Milan {
   std::vector<double> edit(atlas::UnitCaptioner& captioner, uint64_t seed,
                            std::vector<DescribedUnits>& sets) {
     const auto world = [&](int64_t count, uint64_t stream, double share, bool random) {
-      return atlas::world_tensors(data::shape_world(
-          count, seed * 100 + stream,
-          {.most = 1, .shapes = 4, .initial_share = share, .random_initial = random}));
+      return atlas::world_tensors(data::shape_world(count, seed * 100 + stream,
+                                                    {.most = 1,
+                                                     .shapes = 4,
+                                                     .smallest = 8,
+                                                     .largest = 13,
+                                                     .noise = 0.12,
+                                                     .initial_share = share,
+                                                     .random_initial = random}));
     };
-    const int64_t held = lab_.by_scale(60, 500, 1000);
+    const int64_t held = lab_.by_scale(60, 400, 1000);
     const auto train = world(lab_.by_scale(100, 2500, 6000), 1, 0.5, false);
     const auto valid = world(held, 2, 0.5, false);
     const auto net = atlas::train_world_net(

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "cajal/atlas/dissection.h"
-#include "cajal/atlas/unit_descriptions.h"
+#include "cajal/atlas/unit_edits.h"
 #include "cajal/core/error.h"
 
 namespace cajal::atlas {
@@ -109,6 +109,47 @@ TEST(WorldNets, DeletedUnitsGiveZeroOrTheirMean) {
   EXPECT_TRUE(torch::equal(net.run(x, {}).first, net.run(x, {}).first));
   EXPECT_THROW(net.run(x, {.units = {112}}), Error);
   EXPECT_THROW(net.run(x, {{1}, DeletionRule::mean, {}}), Error);
+}
+
+TEST(UnitEdits, FindWordsInAnyNumber) {
+  EXPECT_TRUE(mentions("edges of glyph", {"letter", "glyphs"}));
+  EXPECT_FALSE(mentions("red squares", {"letter"}));
+}
+
+TEST(UnitEdits, GroupPhrasesByWhatTheySay) {
+  const auto groups = phrase_groups({"red circles", "edges of striped red letters", "things"});
+  const auto rows = [&](const std::string& name) {
+    for (const auto& group : groups)
+      if (group.name == name) return group.rows;
+    return std::vector<int64_t>{-1};
+  };
+  EXPECT_EQ(rows("a colour"), std::vector<int64_t>({0, 1}));
+  EXPECT_EQ(rows("letters"), std::vector<int64_t>({1}));
+  EXPECT_EQ(rows("two adjectives"), std::vector<int64_t>({1}));
+  EXPECT_EQ(rows("no adjective"), std::vector<int64_t>({2}));
+  EXPECT_EQ(rows("a preposition"), std::vector<int64_t>({1}));
+}
+
+TEST(UnitEdits, DeleteOnlyUnitsThatThePhrasesName) {
+  const auto data = world_tensors(data::shape_world(30, 1, {.most = 1, .shapes = 4}));
+  const auto net = train_world_net(WorldTask::first, data, {.steps = 2, .batch = 8}, 3);
+  const auto encoder = train_world_net(WorldTask::all, data, {.steps = 1, .batch = 8}, 4);
+  const auto units = probe(net, encoder, data, {.exemplars = {.top = 3}}, 1);
+  std::vector<std::string> phrases(static_cast<size_t>(units.size()), "things");
+  phrases[2] = phrases[4] = "letters";
+  Random random(1);
+  for (const auto rule : {DeletionRule::zero, DeletionRule::mean}) {
+    const auto edit = edit_by_phrases(net, WorldTask::first, units, phrases, {"letter"}, data, data,
+                                      data, data, {.most = 5, .trials = 2, .rule = rule}, random);
+    EXPECT_EQ(edit.candidates, 2);
+    ASSERT_EQ(edit.curves.size(), 3u);
+    EXPECT_EQ(edit.curves[0].adversarial.size(), 3u);
+    EXPECT_EQ(edit.curves[0].adversarial[0], world_accuracy(net, WorldTask::first, data));
+    EXPECT_LE(edit.chosen, 2);
+  }
+  EXPECT_THROW(edit_by_phrases(net, WorldTask::first, units, {}, {"letter"}, data, data, data, data,
+                               {}, random),
+               Error);
 }
 
 TEST(WorldNets, ATransformerHasItsNeuronsAsUnits) {

@@ -121,7 +121,8 @@ DescribedUnits probe(const WorldNet& net, const WorldNet& encoder, const WorldTe
 std::vector<std::string> UnitCaptioner::describe(const Tensor& features,
                                                  const caption::DescribeOptions& options) {
   std::vector<std::string> out;
-  for (const auto& d : caption::describe(describer, language, features, options))
+  for (const auto& d :
+       caption::describe(describer, language, (features - mean) / deviation, options))
     out.push_back(vocabulary.decode(d.words));
   return out;
 }
@@ -140,7 +141,9 @@ UnitCaptioner train_captioner(const DescribedUnits& units, const UnitCaptionerOp
                                                       .hidden = o.hidden,
                                                       .layers = o.layers,
                                                       .dropout = o.dropout});
-  train::Annotated data{units.features, {}};
+  const auto all_features = units.features.flatten(0, 1);
+  const auto mean = all_features.mean(0), deviation = all_features.std(0).clamp_min(1e-3);
+  train::Annotated data{(units.features - mean) / deviation, {}};
   std::vector<caption::Words> flat;
   for (const auto& some : units.phrases) {
     data.phrases.emplace_back();
@@ -149,7 +152,7 @@ UnitCaptioner train_captioner(const DescribedUnits& units, const UnitCaptionerOp
   }
   train::fit_language(language, flat, o.training);
   train::fit_describer(describer, data, o.training);
-  return {std::move(vocabulary), describer, language};
+  return {std::move(vocabulary), mean, deviation, describer, language};
 }
 
 std::vector<std::string> nearest_phrases(const DescribedUnits& known, const Tensor& features) {

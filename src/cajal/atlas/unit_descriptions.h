@@ -26,8 +26,8 @@ struct DescribedUnits {
 DescribedUnits join(const std::vector<DescribedUnits>& parts);
 
 struct ProbeOptions {
-  ExemplarOptions exemplars;
-  AnnotatorOptions annotators;
+  ExemplarOptions exemplars = {};
+  AnnotatorOptions annotators = {};
   int64_t batch = 100;
   int64_t whole = 400;  // pictures whose pixels count for dissection
 };
@@ -40,6 +40,7 @@ DescribedUnits probe(const WorldNet& net, const WorldNet& encoder, const WorldTe
 /// A describer and a language model with their vocabulary.
 struct UnitCaptioner {
   caption::Vocabulary vocabulary;
+  torch::Tensor mean, deviation;  // of the features that it learned from, [features]
   ShowAttendTell describer;
   LstmLanguageModel language;
 
@@ -50,7 +51,7 @@ struct UnitCaptioner {
 struct UnitCaptionerOptions {
   int64_t embedding = 128, hidden = 512, layers = 2;
   double dropout = 0.5;
-  train::CaptionerOptions training;
+  train::CaptionerOptions training = {};
 };
 
 UnitCaptioner train_captioner(const DescribedUnits& units, const UnitCaptionerOptions& options);
