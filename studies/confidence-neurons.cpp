@@ -1,9 +1,10 @@
 #include <algorithm>
-#include <numeric>
 
-#include "cajal/atlas/confidence.h"
+#include "cajal/atlas/planted_readout.h"
 #include "cajal/atlas/text.h"
 #include "cajal/core/timing.h"
+#include "cajal/math/calibration.h"
+#include "cajal/math/ranks.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/study/subject.h"
 #include "cajal/study/trained_seed.h"
@@ -13,61 +14,13 @@ using namespace cajal;
 using atlas::Ablation;
 using atlas::Freeze;
 
-double correlation_of_ranks(const std::vector<double>& a, const std::vector<double>& b) {
-  const auto ranks = [](const std::vector<double>& x) {
-    return torch::tensor(x, torch::kDouble).argsort().argsort().to(torch::kDouble);
-  };
-  const auto x = ranks(a) - ranks(a).mean(), y = ranks(b) - ranks(b).mean();
-  return (x * y).sum().item<double>() / (x.norm() * y.norm()).item<double>();
-}
-
-/// A readout with k directions that no token reads and one that moves all logits along the log
-/// unigram frequencies; 8 entropy and 8 frequency neurons, the others write what tokens read.
-struct Planted {
-  atlas::Readout readout;
-  atlas::LastStream stream;
-  torch::Tensor unigram;
-  std::vector<int64_t> counts;
-  torch::Tensor null;  // [k, width]
-};
-
-Planted plant(bool layer_norm, int64_t d, int64_t m, int64_t v, int64_t k, int64_t tokens,
-              double length = 6) {
-  Planted p;
-  auto random = torch::randn({d, d}, torch::kDouble);
-  if (layer_norm) random.select(1, 0).fill_(1);  // the mean direction: written and read by none
-  const auto q = std::get<0>(torch::linalg_qr(random));
-  const auto frame = q.slice(1, layer_norm ? 1 : 0).t().to(torch::kFloat);
-  p.null = frame.slice(0, 0, k);
-  const auto e = frame[k], seen = frame.slice(0, k + 1);
-  for (int64_t i = 0; i < v; ++i) p.counts.push_back(1'000'000 / (i + 10));
-  p.unigram = atlas::unigram_direction(p.counts);
-  const auto b = p.unigram.to(torch::kFloat);
-  auto mixed = torch::randn({seen.size(0), v});
-  mixed = mixed - torch::outer(torch::mv(mixed, b), b);  // only e moves the unigram direction
-  const double root = std::sqrt(static_cast<double>(v));
-  p.readout.unembed = torch::mm(seen.t(), mixed) * 0.1 + torch::outer(e, b) * root;
-  p.readout.bias = torch::zeros({v});
-  p.readout.centred = layer_norm;
-  const auto ordinary = torch::mm(torch::randn({m, seen.size(0)}), seen);
-  p.readout.value = ordinary / ordinary.norm(2, 1, true);
-  for (int64_t n = 0; n < 8; ++n) {
-    p.readout.value[n].copy_(length * p.null[n % k]);
-    p.readout.value[8 + n].copy_((n % 2 ? -1 : 1) * e);
-  }
-  p.stream.activations = torch::randn({tokens, m}).clamp_min(0);
-  const auto repeat = torch::rand({tokens, 1}) < 0.5;  // the entropy neurons follow repeats
-  p.stream.activations.slice(1, 0, 8).mul_(repeat.to(torch::kFloat) * 2);
-  p.stream.stream =
-      torch::randn({tokens, d}) + torch::mm(p.stream.activations, p.readout.value) * 0.3;
-  p.stream.targets = torch::randint(0, v, {tokens}, torch::kLong);
-  return p;
-}
-
-Planted plant_for_claims(study::Lab& lab, bool layer_norm, uint64_t seed, double length) {
+atlas::PlantedReadout plant(study::Lab& lab, bool layer_norm, uint64_t seed, double length) {
   seed_everything(seed);
-  return plant(layer_norm, 96, lab.by_scale(64, 384, 384), lab.by_scale(500, 2000, 2000), 8,
-               lab.by_scale(32, 128, 256), length);
+  return atlas::plant_readout({.layer_norm = layer_norm,
+                               .neurons = lab.by_scale(64, 384, 384),
+                               .vocabulary = lab.by_scale(500, 2000, 2000),
+                               .tokens = lab.by_scale(32, 128, 256),
+                               .length = length});
 }
 
 /// How long the entropy neurons are, against 1 of the others: the least of some lengths at which
@@ -80,8 +33,7 @@ double choose_length(study::Lab& lab) {
     double least = 1;
     for (const bool layer_norm : {true, false})
       for (int seed = 0; seed < lab.by_scale(1, 3, 3); ++seed) {
-        const auto p =
-            plant_for_claims(lab, layer_norm, static_cast<uint64_t>(1000 + seed), length);
+        const auto p = plant(lab, layer_norm, static_cast<uint64_t>(1000 + seed), length);
         const Ablation ablation(p.readout, p.stream, p.unigram, p.counts);
         for (int64_t n = 0; n < 8; ++n)
           least = std::min(least, atlas::effect_of(ablation, n).norm_share());
@@ -100,7 +52,7 @@ void planted(study::Lab& lab) {
   std::vector<double> exact, entropy, gap, unigram;
   for (const bool layer_norm : {true, false})
     for (int seed = 0; seed < lab.by_scale(1, 5, 5); ++seed) {
-      const auto p = plant_for_claims(lab, layer_norm, static_cast<uint64_t>(seed), length);
+      const auto p = plant(lab, layer_norm, static_cast<uint64_t>(seed), length);
       const auto space = atlas::null_space(p.readout);
       const auto rho = atlas::null_share(p.readout, space, p.readout.value);
       const auto top = std::get<0>(std::get<1>(rho.topk(8)).sort());
@@ -160,7 +112,8 @@ void exactness(study::Lab& lab) {
   double worst = 0, slowest = 1e9, identity = 0;
   for (const int64_t v :
        lab.smoke() ? std::vector<int64_t>{512} : std::vector<int64_t>{2048, 8192, 50'000}) {
-    const auto p = plant(true, 512, 512, v, 8, lab.by_scale(16, 64, 256));
+    const auto p = atlas::plant_readout(
+        {.width = 512, .neurons = 512, .vocabulary = v, .tokens = lab.by_scale(16, 64, 256)});
     const Ablation ablation(p.readout, p.stream, p.unigram);
     double loss = 0, entropy = 0;
     for (const int64_t n : {0, 9, 20, 511})
@@ -228,7 +181,7 @@ OnModel ablate(study::TableWriter& table, const std::string& name, lm::Transform
     if (effects[n].total > least)
       r.push_back(rho[n].item<double>()), share.push_back(effects[n].norm_share());
   OnModel out;
-  out.spearman = correlation_of_ranks(r, share);
+  out.spearman = math::spearman(r, share);
   const auto u = atlas::writes(readout, readout.value).to(torch::kDouble);
   const auto along = (torch::mv(u, unigram) / u.norm(2, 1)).abs();
   const auto indices = [](const torch::Tensor& order) {
@@ -320,11 +273,8 @@ void induction(study::Lab& lab, study::Subject& s, const std::vector<int64_t>& e
   const auto row = [&](const std::string& name, const std::vector<int64_t>& set) {
     const auto change = (entropies(set) - base).slice(1, half).mean(1);
     const auto falls = (change < 0).sum().item<int64_t>(), n = change.size(0);
-    double p = 0, term = std::pow(0.5, static_cast<double>(n));
-    for (int64_t k = 0; k <= n;
-         term = term * static_cast<double>(n - k) / static_cast<double>(k + 1), ++k)
-      if (k >= std::max(falls, n - falls) || k <= std::min(falls, n - falls)) p += term;
-    table.row(name, change.mean().item<double>(), static_cast<double>(falls), std::min(1.0, p));
+    table.row(name, change.mean().item<double>(), static_cast<double>(falls),
+              math::sign_test(falls, n));
   };
   auto six = entropy_neurons;
   six.resize(6);
@@ -354,15 +304,10 @@ void dial(study::Lab& lab, study::Subject& s, const std::vector<int64_t>& neuron
     const auto log_p = torch::log_softmax(readout.logits(x) / temperature, 1);
     const auto [sure, top] = log_p.exp().max(1);
     const auto right = top.eq(stream.targets).to(torch::kFloat);
-    double error = 0;  // expected calibration error, 15 bins
-    for (int k = 0; k < 15; ++k) {
-      const auto in = ((sure * 15).floor().clamp_max(14) == k);
-      const auto n = in.sum().item<double>();
-      if (n > 0)
-        error +=
-            std::fabs((sure.masked_select(in) - right.masked_select(in)).mean().item<double>()) *
-            n / static_cast<double>(sure.numel());
-    }
+    const auto span = [](const torch::Tensor& t) {
+      return std::span<const float>(t.data_ptr<float>(), static_cast<size_t>(t.numel()));
+    };
+    const double error = math::calibration_error(span(sure), span(right));
     return std::pair(-log_p.gather(1, stream.targets.unsqueeze(1)).mean().item<double>(), error);
   };
   double best = 1, best_t = 1, nll = score(tune, 1, 1).first, nll_t = nll;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 #include "cajal/atlas/measure.h"
 #include "cajal/core/error.h"
@@ -12,10 +11,9 @@
 namespace cajal::atlas {
 namespace {
 
-// Tokens of one fp32 product: long enough that adding it up in fp64 costs little beside it, short
-// enough that its rounding stays near 1e-7.
-constexpr int64_t kPiece = 4096;
-constexpr int64_t kSeries = 1536;  // series of a tile, whose product of 9 MB stays in the cache
+constexpr int64_t kPiece = CrossProducts::kRows;  // tokens that are centred at a time
+
+int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
 torch::Tensor doubles(torch::IntArrayRef shape) { return torch::zeros(shape, torch::kDouble); }
 
@@ -27,7 +25,7 @@ torch::Tensor safe_inverse(const torch::Tensor& deviation) {
 
 Pearson::Pearson(int64_t a, int64_t b, std::vector<std::pair<int64_t, int64_t>> layers_b,
                  bool within, Precision precision)
-    : precision_(precision),
+    : products_(precision),
       layers_(std::move(layers_b)),
       sum_a_(doubles({a})),
       sum_b_(doubles({b})),
@@ -47,56 +45,38 @@ void Pearson::add(const torch::Tensor& a, const torch::Tensor& b) {
           "correlation: {} and {}, expected [tokens, {}] and [tokens, {}]", shape_text(a.sizes()),
           shape_text(b.sizes()), sum_a_.size(0), sum_b_.size(0));
   if (!shift_a_.defined()) shift_a_ = a.mean(0), shift_b_ = b.mean(0);
+  const auto add = [&](const ColumnTable& x, const ColumnTable& y, int64_t rows,
+                       torch::Tensor& to) {
+    products_.add(x, y, rows, to.data_ptr<double>(), to.size(1), threads_);
+  };
   for (int64_t begin = 0; begin < a.size(0); begin += kPiece) {
     const auto count = std::min(kPiece, a.size(0) - begin);
-    auto x = centred(a.narrow(0, begin, count), shift_a_, sum_a_, square_a_);
-    auto y = centred(b.narrow(0, begin, count), shift_b_, sum_b_, square_b_);
-    if (precision_ == Precision::bf16)
-      x = x.t().contiguous(), y = y.t().contiguous();
-    else
-      x = x.t(), y = y.t();
-    add_product(cross_, x, y);
+    centre(a.narrow(0, begin, count), shift_a_, centred_a_, sum_a_, square_a_);
+    centre(b.narrow(0, begin, count), shift_b_, centred_b_, sum_b_, square_b_);
+    add(centred_a_.table(0, a.size(1)), centred_b_.table(0, b.size(1)), count, cross_);
     for (size_t l = 0; l < within_.size(); ++l) {
-      const auto part = y.slice(0, layers_[l].first, layers_[l].second);
-      add_product(within_[l], part, part);
+      const auto part = centred_b_.table(layers_[l].first, layers_[l].second);
+      add(part, part, count, within_[l]);
     }
-    multiplications_ += static_cast<double>(count) * static_cast<double>(x.size(0) * y.size(0));
+    multiplications_ += static_cast<double>(count) * static_cast<double>(a.size(1) * b.size(1));
     tokens_ += count;
   }
 }
 
-torch::Tensor Pearson::centred(const torch::Tensor& x, const torch::Tensor& shift,
-                               torch::Tensor& sum, torch::Tensor& square) {
-  const auto rows = x.stride(1) == 1 ? x : x.contiguous();
-  auto out = torch::empty(x.sizes(), torch::kFloat);
-  centre_columns(rows.data_ptr<float>(), rows.stride(0), shift.data_ptr<float>(), x.size(0),
-                 x.size(1), out.data_ptr<float>(), sum.data_ptr<double>(),
-                 square.data_ptr<double>(), threads_);
-  return out;
+ColumnTable Pearson::Centred::table(int64_t begin, int64_t end) const {
+  return {values.data_ptr<float>() + begin, end - begin, values.size(1)};
 }
 
-// total += a bᵀ in tiles; a and b [series, tokens].
-void Pearson::add_product(torch::Tensor& total, const torch::Tensor& a, const torch::Tensor& b) {
-  std::optional<PackedActivations> packed;
-  if (precision_ == Precision::bf16)
-    packed.emplace(a.data_ptr<float>(), a.size(0), a.size(1), threads_, precision_);
-  for (int64_t j = 0; j < b.size(0); j += kSeries) {
-    const auto columns = std::min(kSeries, b.size(0) - j);
-    if (packed) {
-      const auto part = b.narrow(0, j, columns);
-      auto tile = torch::empty({a.size(0), columns}, torch::kFloat);
-      const auto matrix =
-          row_matrix(Format::f32, part.data_ptr<float>(), columns, b.size(1), "correlation");
-      multiply_many(matrix, RowSet::range(0, columns), *packed, tile.data_ptr<float>(), threads_);
-      total.narrow(1, j, columns).add_(tile);
-      continue;
-    }
-    for (int64_t i = 0; i < a.size(0); i += kSeries) {
-      const auto rows = std::min(kSeries, a.size(0) - i);
-      const auto tile = torch::mm(a.narrow(0, i, rows), b.narrow(0, j, columns).t());
-      total.narrow(0, i, rows).narrow(1, j, columns).add_(tile);
-    }
-  }
+void Pearson::centre(const torch::Tensor& x, const torch::Tensor& shift, Centred& out,
+                     torch::Tensor& sum, torch::Tensor& square) {
+  // 16 columns more, as a layer may begin anywhere.
+  if (!out.values.defined())
+    out.values = torch::zeros({kPiece, round_up(x.size(1), 16) + 16}, torch::kFloat);
+  const auto rows = x.stride(1) == 1 ? x : x.contiguous();
+  centre_columns(rows.data_ptr<float>(), rows.stride(0), shift.data_ptr<float>(), x.size(0),
+                 x.size(1), out.values.data_ptr<float>(), out.values.size(1),
+                 sum.data_ptr<double>(), square.data_ptr<double>(), threads_);
+  out.values.slice(0, x.size(0), round_up(x.size(0), 32)).zero_();
 }
 
 torch::Tensor Pearson::deviation(bool of_a) const {

@@ -9,7 +9,7 @@
 #include "cajal/core/progress.h"
 #include "cajal/core/threads.h"
 #include "cajal/core/torch.h"
-#include "cajal/kernels/gemm.h"
+#include "cajal/kernels/cross.h"
 #include "cajal/models/lm/transformer.h"
 
 // Pearson correlation between all neurons of two models over the same tokens, streamed.
@@ -19,9 +19,9 @@ namespace cajal::atlas {
 /// random in every layer, or their own at shuffled tokens.
 enum class Basis { own, gaussian, orthogonal };
 
-/// rho between n1 and n2 series that come in pieces. Sums are kept in fp64; products of a piece are
-/// a GEMM with fp32 sums over tiles that stay in the cache, of values from which the first piece's
-/// mean was taken, and are added up in fp64. Precision::bf16 rounds the factors of the products
+/// rho between n1 and n2 series that come in pieces. Sums are kept in fp64; products of values from
+/// which the first piece's mean was taken are summed in fp32 over 256 tokens (bf16: 2048), tile by
+/// tile in the cache, and added up in fp64. Precision::bf16 rounds the factors of the products
 /// (not those of the variances) to 8 bits: several times as fast where the processor has a matrix
 /// unit, and rho is then off by about 0.002 / sqrt(tokens at which both fire). Memory: 8 n1 n2
 /// bytes, and with `within` 8 bytes for every pair of series of the second kind in one layer.
@@ -48,12 +48,17 @@ class Pearson {
 
  private:
   torch::Tensor deviation(bool of_a) const;  // sqrt of the centred sums of squares
-  torch::Tensor centred(const torch::Tensor& x, const torch::Tensor& shift, torch::Tensor& sum,
-                        torch::Tensor& square);
-  void add_product(torch::Tensor& total, const torch::Tensor& a, const torch::Tensor& b);
+  // Centred values of a piece, with the zeros behind them that products read.
+  struct Centred {
+    torch::Tensor values;  // [tokens and more, columns and more]
+    ColumnTable table(int64_t begin, int64_t end) const;
+  };
+  void centre(const torch::Tensor& x, const torch::Tensor& shift, Centred& out, torch::Tensor& sum,
+              torch::Tensor& square);
 
-  Precision precision_;
   ThreadPool threads_;
+  CrossProducts products_;
+  Centred centred_a_, centred_b_;
   std::vector<std::pair<int64_t, int64_t>> layers_;
   torch::Tensor shift_a_, shift_b_, sum_a_, sum_b_, square_a_, square_b_, cross_;
   std::vector<torch::Tensor> within_;  // [m, m] a layer

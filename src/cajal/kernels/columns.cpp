@@ -116,13 +116,11 @@ void AddColumnsAndShapes(const ColumnRows& in, ColumnSums& sums, uint8_t* fired,
   AddColumns<true>(in, sums, fired, bins);
 }
 
-/// Columns [begin, end) of rows that are `columns` long in `out`.
-void CentreColumns(const float* x, int64_t stride, const float* shift, int64_t rows,
-                   int64_t columns, int64_t begin, int64_t end, float* out, double* sum,
-                   double* square) {
+void CentreColumns(const float* x, int64_t stride, const float* shift, int64_t rows, int64_t begin,
+                   int64_t end, float* out, int64_t out_stride, double* sum, double* square) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = x + r * stride;
-    float* to = out + r * columns;
+    float* to = out + r * out_stride;
     int64_t c = begin;
     for (; c + static_cast<int64_t>(kLanes) <= end; c += kLanes) {
       hn::StoreU(hn::Sub(hn::LoadU(df, from + c), hn::LoadU(df, shift + c)), df, to + c);
@@ -205,11 +203,12 @@ void add_columns(const ColumnRows& rows, ColumnSums& sums, uint8_t* fired, uint3
 }
 
 void centre_columns(const float* x, int64_t stride, const float* shift, int64_t rows,
-                    int64_t columns, float* out, double* sum, double* square, ThreadPool& threads) {
+                    int64_t columns, float* out, int64_t out_stride, double* sum, double* square,
+                    ThreadPool& threads) {
   constexpr int64_t together = 256;  // columns whose sums stay in L1
   threads.parallel_for(columns, together, [&](int64_t from, int64_t to) {
     for (int64_t c = from; c < to; c += together) HWY_DYNAMIC_DISPATCH(CentreColumns)
-    (x, stride, shift, rows, columns, c, std::min(to, c + together), out, sum, square);
+    (x, stride, shift, rows, c, std::min(to, c + together), out, out_stride, sum, square);
   });
 }
 

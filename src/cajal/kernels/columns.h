@@ -39,9 +39,10 @@ void add_columns(const ColumnRows& rows, ColumnSums& sums, uint8_t* fired, uint3
 
 /// out = x - shift, and its column sums and sums of squares added to `sum` and `square`, the rows
 /// one after the other. Shapes: x and out [rows, columns]; shift, sum, square [columns]. Row r of x
-/// begins at x + r * stride.
+/// begins at x + r * stride, of out at out + r * out_stride.
 void centre_columns(const float* x, int64_t stride, const float* shift, int64_t rows,
-                    int64_t columns, float* out, double* sum, double* square, ThreadPool& threads);
+                    int64_t columns, float* out, int64_t out_stride, double* sum, double* square,
+                    ThreadPool& threads);
 
 /// Writes the output energies (a norm)^2 of a row that are not 0 (NaN included) to `energies`, in
 /// order, and returns how many they are. `energies` holds 16 places more than `neurons`.
