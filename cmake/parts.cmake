@@ -3,9 +3,12 @@
 # goes into `cajal_systems`, so that nobody waits for 65 systems who wants one model split. A source
 # that is missing here shows as an undefined symbol when the command is linked.
 set(command_parts
-  "core/torch" "models/lm/" "layers/(matrix|ops)" "neurons/(activation|chain|elementwise)"
-  "math/(assignment|similarity)" "study/(canvas|html|plot|range)"
-  "atlas/(census|collectors|confidence|correlate|findings|measure|report|sqlite|store|text\\.)"
-  "surgery/(errors|inputs|plan|predictor|regroup|scores|share|sparsity|split|write)"
-  "train/(card|checkpoint|graph|language_model|log|optimizer|options|parameters|processes|tokens|trainer)")
-list(JOIN command_parts "|" command_parts)
+  "core/torch" "models/lm/" "models/judges/" "neurons/(activation|chain|elementwise)"
+  "layers/(init|layer|matrix|ops|port)" "layers/mixers/"
+  "layers/ffn/(balancing|experts|grouping|routed|routing|sparse_memory)"
+  "math/(agreement|assignment|clusters|partition|product_quantizer|similarity)"
+  "study/(canvas|html|plot|range)"
+  "train/(card|checkpoint|graph|language_model|log|optimizer|options|parameters|processes|saved_bytes)"
+  "train/(tokens|trainer|tuning)"
+  "atlas/(browse|census|collectors|confidence|correlate|findings|live|measure|report|sqlite|store|text\\.)"
+  "surgery/(errors|inputs|moefy|plan|predictor|regroup|router|scores|share|sparsity|split|write)")

@@ -1,9 +1,9 @@
+#include "../verb.h"
+#include "activation_time.h"
 #include "cajal/core/json.h"
 #include "cajal/neurons/elementwise.h"
 #include "cajal/neurons/fit.h"
 #include "cajal/neurons/probe.h"
-#include "../verb.h"
-#include "activation_time.h"
 
 namespace cajal {
 namespace {

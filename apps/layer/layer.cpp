@@ -1,8 +1,8 @@
 #include "cajal/layers/layer.h"
 
+#include "../verb.h"
 #include "cajal/core/machine.h"
 #include "cajal/core/timing.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -10,17 +10,6 @@
 namespace cajal::surgery {
 namespace {
 
-torch::Tensor activations(const lm::Config& config, const NeuronRows& rows,
-                          const torch::Tensor& x) {
-  const auto reads = [&](const torch::Tensor& weight, const torch::Tensor& bias) {
-    const auto pre = torch::matmul(x, weight.t());
-    return bias.defined() ? pre + bias : pre;
-  };
-  const auto key = reads(rows.key, rows.key_bias);
-  return config.gated ? activate(config.law, reads(rows.gate, rows.gate_bias)) * key
-                      : activate(config.law, key);
-}
-
 // E ||row||^2
 double mean_square_length(const torch::Tensor& rows) {
   return rows.square().sum(-1).mean(0, false, torch::kDouble).item<double>();

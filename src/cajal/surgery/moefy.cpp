@@ -50,17 +50,6 @@ torch::Tensor coactivations(const torch::Tensor& fires) {
   return unit > 0 ? (both / unit).floor() : both;
 }
 
-/// What a layer does on x: activations [tokens, neurons].
-torch::Tensor activations(const lm::Config& config, const NeuronRows& rows,
-                          const torch::Tensor& x) {
-  const auto hears = [&](const torch::Tensor& weight, const torch::Tensor& bias) {
-    return torch::linear(x, weight, bias);
-  };
-  const auto heard = hears(rows.key, rows.key_bias);
-  return config.gated ? activate(config.law, hears(rows.gate, rows.gate_bias)) * heard
-                      : activate(config.law, heard);
-}
-
 /// The same network with its neurons in another order; weights keep their type.
 lm::FeedForward in_order(const lm::FeedForward& ffn, const std::vector<int32_t>& order) {
   const auto index = torch::tensor(std::vector<int64_t>(order.begin(), order.end()), torch::kLong);

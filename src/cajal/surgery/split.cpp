@@ -97,6 +97,13 @@ torch::Tensor mean_output(const NeuronRows& dropped, const int32_t* neurons,
 
 }  // namespace
 
+torch::Tensor activations(const lm::Config& config, const NeuronRows& rows,
+                          const torch::Tensor& x) {
+  const auto heard = torch::linear(x, rows.key, rows.key_bias);
+  return config.gated ? activate(config.law, torch::linear(x, rows.gate, rows.gate_bias)) * heard
+                      : activate(config.law, heard);
+}
+
 NeuronRows NeuronRows::select(const std::vector<int32_t>& order) const {
   return order.empty() ? *this : pick(index_of(order));
 }

@@ -18,6 +18,9 @@ struct NeuronRows {
 };
 NeuronRows neuron_rows(const lm::FeedForward& ffn);
 
+/// What the neurons do on x [tokens, width]: activations [tokens, neurons].
+torch::Tensor activations(const lm::Config& config, const NeuronRows& rows, const torch::Tensor& x);
+
 /// The rows in a format and back: [rows, columns] fp32 -> u8 [rows, row_bytes], or a float tensor
 /// for the formats that stand alone. Throws Error when rows do not fill whole blocks.
 torch::Tensor encode(Format format, const torch::Tensor& rows);
