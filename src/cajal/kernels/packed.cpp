@@ -128,8 +128,8 @@ void PackedMatrix::get_row(int64_t row, void* stored) const {
   }
 }
 
-void PackedMatrix::get_blocks(int64_t row_tile, int64_t column_tile, int64_t count,
-                              uint8_t* stored, int64_t stride) const {
+void PackedMatrix::get_blocks(int64_t row_tile, int64_t column_tile, int64_t count, uint8_t* stored,
+                              int64_t stride) const {
   const auto shape = block_shape(format_);
   const int64_t block = tile_bytes_ / kTileRows;
   const uint32_t flip = format_ == Format::q8_0 ? kSignBits : 0;
