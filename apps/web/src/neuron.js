@@ -33,7 +33,7 @@ function exemplars(one, atlas, signal) {
     return section;
   }
   const texts = one.exemplars.map(({ before, word, after }) =>
-    h('span', { class: 'lit' }, visible(before.trimStart()), h('mark', { class: 'only' }, visible(word)), visible(after)));
+    h('span', { class: 'lit' }, visible(before.trimStart()), word.startsWith(' ') ? ' ' : '', h('mark', { class: 'only' }, visible(word.trimStart())), visible(after)));
   const note = h('p', { class: 'what' }, 'The framed token is where it was that strong.');
   section.append(
     h('ol', { class: 'exemplars' }, one.exemplars.map((peak, k) =>

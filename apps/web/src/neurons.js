@@ -110,8 +110,15 @@ function show(found, asked, refresh) {
   };
   const first = found.page * found.page_size;
   const bar = (share) => [h('span', { class: 'share' }, h('i', { 'aria-hidden': 'true', style: { width: `${(100 * Math.min(1, share)).toFixed(1)}%` } })), h('span', { class: 'much' }, percent(share))];
-  const cell = (label, ...content) => h('td', { role: 'cell', 'data-label': label }, content);
-  const number = (label, ...content) => h('td', { role: 'cell', class: 'number', 'data-label': label }, content);
+  const cell = (label, ...content) => {
+    const inside = content.flat(Infinity).filter(Boolean);
+    return h('td', { role: 'cell', 'data-label': label }, inside.length ? h('div', {}, inside) : null);
+  };
+  const number = (label, content) => {
+    const made = cell(label, content);
+    made.classList.add('number');
+    return made;
+  };
   const table = h('table', { class: 'list', role: 'table' },
     h('caption', { class: 'unseen' }, 'Neurons that match'),
     h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head('place', 'layer and neuron', false), h('th', { scope: 'col', role: 'columnheader' }, 'kinds'), head('rate', 'share of tokens at which it fires'), head('hits', 'share of tokens at which it is among the strongest tenth of its layer'), head('energy', 'output energy, in units of the layer’s mean'), head('peak', 'strongest activation'), h('th', { scope: 'col', role: 'columnheader' }, 'strongest at'), h('th', { scope: 'col', role: 'columnheader' }, 'raises'))),
