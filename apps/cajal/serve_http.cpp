@@ -117,6 +117,8 @@ HttpServer::HttpServer(const std::string& host, int port, const Limits& limits)
     : host_(host), names_(host), limits_(limits) {
   new_task_queue = [this] { return new BoundedQueue(limits_.threads); };
   set_payload_max_length(limits.body_bytes);
+  set_keep_alive_max_count(limits.requests);
+  set_keep_alive_timeout(static_cast<time_t>(limits.idle_seconds));
   set_default_headers(safe_headers());
   // httplib would share a port with another server of the same user (SO_REUSEPORT).
   set_socket_options([](socket_t socket) {

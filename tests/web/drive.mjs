@@ -9,27 +9,60 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
-const { values: given } = parseArgs({ options: { modules: { type: 'string' }, small: { type: 'string' }, large: { type: 'string' }, screenshots: { type: 'string' }, limits: { type: 'boolean' }, chromium: { type: 'string', default: '/usr/bin/chromium' } } });
+const { values: given } = parseArgs({
+  options: {
+    modules: { type: 'string' },
+    small: { type: 'string' },
+    large: { type: 'string' },
+    screenshots: { type: 'string' },
+    limits: { type: 'boolean' },
+    chromium: { type: 'string', default: '/usr/bin/chromium' },
+  },
+});
 const require = createRequire(join(resolve(given.modules), 'from.js'));
 const { chromium } = require('playwright-core');
 const axe = require('axe-core').source;
 
 const profile = mkdtempSync(join(tmpdir(), 'cajal-web-'));
 const context = await chromium.launchPersistentContext(profile, {
-  executablePath: given.chromium, headless: true, viewport: { width: 1280, height: 860 },
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  executablePath: given.chromium,
+  headless: true,
+  viewport: { width: 1280, height: 860 },
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
 });
 const page = context.pages()[0];
 page.setDefaultTimeout(10_000);
 const messages = [];
-page.on('console', (message) => ['error', 'warning'].includes(message.type()) && messages.push(`${message.type()}: ${message.text()}`));
+page.on(
+  'console',
+  (message) =>
+    ['error', 'warning'].includes(message.type()) &&
+    messages.push(`${message.type()}: ${message.text()}`),
+);
 page.on('pageerror', (error) => messages.push(`thrown: ${error.message}`));
-page.on('dialog', (dialog) => { messages.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
-page.on('request', (request) => { if (!/^(http:\/\/127\.0\.0\.1:|data:)/.test(request.url())) messages.push(`asked ${request.url()}`); });
+page.on('dialog', (dialog) => {
+  messages.push(`dialog: ${dialog.message()}`);
+  dialog.dismiss();
+});
+page.on('request', (request) => {
+  if (!/^(http:\/\/127\.0\.0\.1:|data:)/.test(request.url()))
+    messages.push(`asked ${request.url()}`);
+});
 
 let base;
 const times = [];
-const hash = (text) => page.evaluate((to) => { location.hash = to; }, text);
+const hash = (text) =>
+  page.evaluate((to) => {
+    location.hash = to;
+  }, text);
 const text = (selector) => page.locator(selector).first().innerText();
 
 async function step(name, action) {
@@ -39,20 +72,39 @@ async function step(name, action) {
     assert.deepEqual(messages, [], 'nothing is said on the console');
   } catch (error) {
     console.error(`FAIL ${name}: ${error.message}`);
-    await page.screenshot({ path: join(given.screenshots ?? tmpdir(), 'failed.png') }).catch(() => {});
+    await page
+      .screenshot({ path: join(given.screenshots ?? tmpdir(), 'failed.png') })
+      .catch(() => {});
     throw error;
   }
   console.log(`ok   ${name} (${Math.round(performance.now() - begin)} ms)`);
 }
 
-async function accessible(name, rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']) {
+async function accessible(
+  name,
+  rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+) {
   await page.evaluate(axe);
-  const { violations } = await page.evaluate((runOnly) => globalThis.axe.run(document, { runOnly }), rules);
-  assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 2).map(({ html, failureSummary }) => html.slice(0, 160) + failureSummary.slice(0, 160)).join(' | ')}`), [], `axe on ${name}`);
+  const { violations } = await page.evaluate(
+    (runOnly) => globalThis.axe.run(document, { runOnly }),
+    rules,
+  );
+  assert.deepEqual(
+    violations.map(
+      ({ id, nodes }) =>
+        `${id}: ${nodes
+          .slice(0, 2)
+          .map(({ html, failureSummary }) => html.slice(0, 160) + failureSummary.slice(0, 160))
+          .join(' | ')}`,
+    ),
+    [],
+    `axe on ${name}`,
+  );
 }
 
 async function shoot(name, full = false) {
-  if (given.screenshots) await page.screenshot({ path: join(given.screenshots, `${name}.png`), fullPage: full });
+  if (given.screenshots)
+    await page.screenshot({ path: join(given.screenshots, `${name}.png`), fullPage: full });
 }
 
 // Nothing is loading any more.
@@ -110,7 +162,14 @@ try {
     await page.getByText('Page 2 of').waitFor();
     assert.notEqual(await text('.list tbody th'), first);
     await page.locator('[name=word]').fill('the');
-    await page.waitForFunction((before) => location.hash.includes('word=the') && !location.hash.includes('page=') && !document.querySelector('.results[aria-busy]') && !document.querySelector('.count').innerText.startsWith(before), all.split(' ')[0]);
+    await page.waitForFunction(
+      (before) =>
+        location.hash.includes('word=the') &&
+        !location.hash.includes('page=') &&
+        !document.querySelector('.results[aria-busy]') &&
+        !document.querySelector('.count').innerText.startsWith(before),
+      all.split(' ')[0],
+    );
     await page.locator('[name=word]').fill('zzzzqq');
     await page.getByText('No neuron is like that').waitFor();
     await accessible('no neurons');
@@ -131,14 +190,20 @@ try {
     await shoot('neuron', true);
     const place = await text('h1 .place');
     await page.getByRole('link', { name: 'Next neuron' }).click();
-    await page.waitForFunction((before) => document.querySelector('h1 .place')?.innerText !== before, place);
+    await page.waitForFunction(
+      (before) => document.querySelector('h1 .place')?.innerText !== before,
+      place,
+    );
   });
   await step('a typed text lights its neurons', async () => {
     await hash('/live');
     await page.locator('.live td button').first().waitFor();
     const before = await page.locator('.live thead th').count();
     await page.locator('#text').pressSequentially(' A ship came in.');
-    await page.waitForFunction((count) => document.querySelectorAll('.live thead th').length > count, before);
+    await page.waitForFunction(
+      (count) => document.querySelectorAll('.live thead th').length > count,
+      before,
+    );
     await page.locator('.live td button').nth(6).click();
     await page.locator('.best .follow').first().click();
     await page.locator('.lights .legend').waitFor();
@@ -153,7 +218,10 @@ try {
     for (const path of ['/', '/neurons?order=energy&descending=1', '/neuron/1/7', '/live']) {
       await open(given.small, path);
       await settled();
-      assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 320, `${path} fits`);
+      assert.ok(
+        (await page.evaluate(() => document.documentElement.scrollWidth)) <= 320,
+        `${path} fits`,
+      );
       if (path !== '/') await accessible(`${path} at 320 px`);
       await shoot(`small${path.split('?')[0].replaceAll('/', '-')}`);
     }
@@ -161,7 +229,12 @@ try {
   });
   await step('the dark form can be read', async () => {
     await page.emulateMedia({ colorScheme: 'dark' });
-    for (const [path, name] of [['/', 'overview-dark'], ['/neuron/2/7', 'neuron-dark'], ['/live', 'live-dark'], ['/neurons', 'neurons-dark']]) {
+    for (const [path, name] of [
+      ['/', 'overview-dark'],
+      ['/neuron/2/7', 'neuron-dark'],
+      ['/live', 'live-dark'],
+      ['/neurons', 'neurons-dark'],
+    ]) {
       await open(given.small, path);
       await settled();
       await accessible(name, ['color-contrast']);
@@ -170,21 +243,33 @@ try {
     await page.emulateMedia({ colorScheme: 'light' });
   });
   await step('100,000 neurons come as quickly', async () => {
-    await open(given.large);  // once, so that the file is in memory
+    await open(given.large); // once, so that the file is in memory
     times.push(['first view', await open(given.large), 1000]);
-    for (const [name, path, seen] of [['neuron page', '/neuron/7/4000', 'h1 .place'], ['list page', '/neurons?order=energy&descending=1&rate_min=0.1', '.list'], ['word search', '/neurons?word=kalo', '.count']]) {
+    for (const [name, path, seen] of [
+      ['neuron page', '/neuron/7/4000', 'h1 .place'],
+      ['list page', '/neurons?order=energy&descending=1&rate_min=0.1', '.list'],
+      ['word search', '/neurons?word=kalo', '.count'],
+    ]) {
       await hash('/live');
       await page.locator('h1', { hasText: 'Live' }).waitFor();
-      const took = await page.evaluate(async ([to, selector]) => {
-        const begin = performance.now();
-        location.hash = to;
-        while (!document.querySelector(selector) && performance.now() - begin < 10_000) await new Promise(requestAnimationFrame);
-        return performance.now() - begin;
-      }, [path, seen]);
+      const took = await page.evaluate(
+        async ([to, selector]) => {
+          const begin = performance.now();
+          location.hash = to;
+          while (!document.querySelector(selector) && performance.now() - begin < 10_000)
+            await new Promise(requestAnimationFrame);
+          return performance.now() - begin;
+        },
+        [path, seen],
+      );
       assert.ok(took < 10_000, `${path}: ${await text('main')}`);
       times.push([name, took, name === 'neuron page' ? 200 : 1000]);
     }
-    assert.equal(await page.locator('main img, main script, main b.hostile').count(), 0, 'text of an atlas stays text');
+    assert.equal(
+      await page.locator('main img, main script, main b.hostile').count(),
+      0,
+      'text of an atlas stays text',
+    );
   });
   await step('what is not there is said', async () => {
     await hash('/neuron/99/0');
@@ -193,8 +278,11 @@ try {
     await page.getByText('There is no such page').waitFor();
     assert.ok(messages.splice(0).every((message) => /404/.test(message)));
   });
-  for (const [name, took, limit] of times) console.log(`${name}: ${took.toFixed(0)} ms (wanted: below ${limit})`);
-  if (given.limits) for (const [name, took, limit] of times) assert.ok(took < limit, `${name} took ${took.toFixed(0)} ms`);
+  for (const [name, took, limit] of times)
+    console.log(`${name}: ${took.toFixed(0)} ms (wanted: below ${limit})`);
+  if (given.limits)
+    for (const [name, took, limit] of times)
+      assert.ok(took < limit, `${name} took ${took.toFixed(0)} ms`);
 } finally {
   await context.close();
   rmSync(profile, { recursive: true, force: true });

@@ -4,13 +4,21 @@
 export async function ask(path, parameters = {}, signal) {
   const words = new URLSearchParams();
   for (const [key, value] of Object.entries(parameters))
-    for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined && one !== null && one !== '') words.append(key, one);
+    for (const one of Array.isArray(value) ? value : [value])
+      if (one !== undefined && one !== null && one !== '') words.append(key, one);
   const text = words.toString();
   return answer(fetch(`/api/${path}${text ? `?${text}` : ''}`, { signal }));
 }
 
 export function send(path, body, signal) {
-  return answer(fetch(`/api/${path}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body), signal }));
+  return answer(
+    fetch(`/api/${path}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+      signal,
+    }),
+  );
 }
 
 async function answer(sent) {
@@ -21,7 +29,9 @@ async function answer(sent) {
     if (error.name === 'AbortError') throw error;
     throw new Error('The server does not answer. Is cajal serve still running?');
   }
-  const json = await response.json().catch(() => ({ error: `an answer of status ${response.status} that is not JSON` }));
+  const json = await response
+    .json()
+    .catch(() => ({ error: `an answer of status ${response.status} that is not JSON` }));
   if (!response.ok) throw new Error(json.error ?? `status ${response.status}`);
   return json;
 }

@@ -22,9 +22,15 @@ async function show() {
   const { signal } = leaving;
   const [path, words = ''] = location.hash.slice(1).split('?');
   const [pattern, view, tab] = VIEWS.find(([one]) => one.test(path)) ?? [/^/, missing, ''];
-  for (const link of document.querySelectorAll('header nav a')) link.dataset.view === tab ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current');
+  for (const link of document.querySelectorAll('header nav a'))
+    link.dataset.view === tab
+      ? link.setAttribute('aria-current', 'page')
+      : link.removeAttribute('aria-current');
   // A view that comes at once must not flash.
-  const slow = setTimeout(() => main.replaceChildren(h('p', { class: 'loading' }, 'Loading …')), 300);
+  const slow = setTimeout(
+    () => main.replaceChildren(h('p', { class: 'loading' }, 'Loading …')),
+    300,
+  );
   const draw = (...parts) => {
     if (signal.aborted) return;
     clearTimeout(slow);
@@ -32,7 +38,12 @@ async function show() {
   };
   main.setAttribute('aria-busy', 'true');
   try {
-    const title = await view(draw, new URLSearchParams(words), signal, path.match(pattern).slice(1));
+    const title = await view(
+      draw,
+      new URLSearchParams(words),
+      signal,
+      path.match(pattern).slice(1),
+    );
     document.title = `${title} · cajal`;
     if (!first) {
       scrollTo(0, 0);
@@ -42,7 +53,15 @@ async function show() {
     first = false;
   } catch (error) {
     if (error.name === 'AbortError') return;
-    main.replaceChildren(h('div', { class: 'empty', role: 'alert' }, h('h1', {}, 'That did not work'), h('p', {}, error.message), h('a', { class: 'button', href: '#/' }, 'To the overview')));
+    main.replaceChildren(
+      h(
+        'div',
+        { class: 'empty', role: 'alert' },
+        h('h1', {}, 'That did not work'),
+        h('p', {}, error.message),
+        h('a', { class: 'button', href: '#/' }, 'To the overview'),
+      ),
+    );
   } finally {
     clearTimeout(slow);
     if (!signal.aborted) main.removeAttribute('aria-busy');
@@ -62,7 +81,14 @@ document.querySelector('.jump').addEventListener('submit', (event) => {
   else if (text) location.hash = `/neurons?word=${encodeURIComponent(text)}`;
 });
 document.addEventListener('keydown', (event) => {
-  if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, select')) return;
+  if (
+    event.key !== '/' ||
+    event.ctrlKey ||
+    event.metaKey ||
+    event.altKey ||
+    event.target.closest('input, textarea, select')
+  )
+    return;
   document.getElementById('jump').focus();
   event.preventDefault();
 });
@@ -72,4 +98,8 @@ document.querySelector('.skip').addEventListener('click', (event) => {
 });
 addEventListener('hashchange', show);
 show();
-ask('overview').then(({ file, version }) => document.getElementById('about').replaceChildren(h('code', {}, file), ` · cajal ${version}`)).catch(() => {});
+ask('overview')
+  .then(({ file, version }) =>
+    document.getElementById('about').replaceChildren(h('code', {}, file), ` · cajal ${version}`),
+  )
+  .catch(() => {});

@@ -2,7 +2,17 @@
 import { pointTable } from './points.js';
 
 /** bars: {at, label, value, shown}. */
-export const histogram = ({ caption, columns, bars }) => pointTable(caption, columns, bars.map(({ label, shown }) => [label, shown]));
+export const histogram = ({ caption, columns, bars }) =>
+  pointTable(
+    caption,
+    columns,
+    bars.map(({ label, shown }) => [label, shown]),
+  );
 
 /** points: {x, y, shown}. */
-export const line = ({ caption, columns, points }) => pointTable(caption, columns, points.map(({ x, shown }) => [x, shown]));
+export const line = ({ caption, columns, points }) =>
+  pointTable(
+    caption,
+    columns,
+    points.map(({ x, shown }) => [x, shown]),
+  );

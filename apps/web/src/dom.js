@@ -13,10 +13,15 @@ function fill(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith('on')) element.addEventListener(key.slice(2), value);
-    else if (key === 'style') for (const [name, of] of Object.entries(value)) element.style.setProperty(name, of);
+    else if (key === 'style')
+      for (const [name, of] of Object.entries(value)) element.style.setProperty(name, of);
     else element.setAttribute(key, value === true ? '' : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -36,15 +41,26 @@ export function debounced(milliseconds, action) {
 
 /** Of all links or buttons in `container` one can be tabbed to; arrow keys move between them by row and column. */
 export function arrows(container, selector) {
-  const rows = () => [...container.querySelectorAll('tr')].map((row) => [...row.querySelectorAll(selector)]).filter((row) => row.length);
+  const rows = () =>
+    [...container.querySelectorAll('tr')]
+      .map((row) => [...row.querySelectorAll(selector)])
+      .filter((row) => row.length);
   const all = [...container.querySelectorAll(selector)];
   all.forEach((one, k) => one.setAttribute('tabindex', k === 0 ? '0' : '-1'));
   container.addEventListener('focusin', (event) => {
     if (!event.target.matches(selector)) return;
-    for (const one of container.querySelectorAll(selector)) one.setAttribute('tabindex', one === event.target ? '0' : '-1');
+    for (const one of container.querySelectorAll(selector))
+      one.setAttribute('tabindex', one === event.target ? '0' : '-1');
   });
   container.addEventListener('keydown', (event) => {
-    const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] };
+    const steps = {
+      ArrowLeft: [0, -1],
+      ArrowRight: [0, 1],
+      ArrowUp: [-1, 0],
+      ArrowDown: [1, 0],
+      Home: [0, -Infinity],
+      End: [0, Infinity],
+    };
     const step = steps[event.key];
     const grid = rows();
     const y = grid.findIndex((row) => row.includes(document.activeElement));

@@ -30,16 +30,27 @@ export const placeOf = (layer, neuron) => `${layer}.${neuron}`;
 export const neuronLink = (layer, neuron) => `#/neuron/${layer}/${neuron}`;
 
 /** Text with line ends and tabs made visible. */
-export const visible = (text) => text.replaceAll('\n', '⏎').replaceAll('\r', '␍').replaceAll('\t', '⇥');
+export const visible = (text) =>
+  text.replaceAll('\n', '⏎').replaceAll('\r', '␍').replaceAll('\t', '⇥');
 
 /** A token as a small box; a space at its head is shown as a dot. */
 export function token(text, attributes = {}) {
   const head = text.startsWith(' ');
   const rest = visible(head ? text.slice(1) : text);
-  return h('span', { class: 'token', ...attributes }, head ? h('i', { 'aria-hidden': 'true' }, '·') : null, rest === '' ? (head ? '' : '∅') : rest);
+  return h(
+    'span',
+    { class: 'token', ...attributes },
+    head ? h('i', { 'aria-hidden': 'true' }, '·') : null,
+    rest === '' ? (head ? '' : '∅') : rest,
+  );
 }
 
-export const tokens = (list) => h('span', { class: 'tokens' }, list.map((text) => [token(text), ' ']));
+export const tokens = (list) =>
+  h(
+    'span',
+    { class: 'tokens' },
+    list.map((text) => [token(text), ' ']),
+  );
 
 export const KINDS = {
   dead: 'never fired in the whole text',
@@ -60,4 +71,15 @@ export function kindMeaning(kind) {
   return '';
 }
 
-export const kinds = (list) => list.map((kind) => h('a', { class: `kind k-${kind.split(' ')[0]}`, href: `#/neurons?kind=${encodeURIComponent(kind)}`, title: kindMeaning(kind) }, kind));
+export const kinds = (list) =>
+  list.map((kind) =>
+    h(
+      'a',
+      {
+        class: `kind k-${kind.split(' ')[0]}`,
+        href: `#/neurons?kind=${encodeURIComponent(kind)}`,
+        title: kindMeaning(kind),
+      },
+      kind,
+    ),
+  );

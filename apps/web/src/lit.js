@@ -10,11 +10,25 @@ export function light(activation, most) {
 
 /** Tokens with their activations; the one at `peak` is framed. Spaces stand between the lights, so that lines break there. */
 export function lit(tokens, activations, most, peak = -1) {
-  return h('span', { class: 'lit' }, tokens.map((text, k) => {
-    const word = text.trimStart();
-    const space = k === 0 ? '' : text.slice(0, text.length - word.length);
-    return [visible(space), h(k === peak ? 'mark' : 'span', { style: { 'background-color': light(activations[k], most) }, title: `${visible(text)}: ${figure(activations[k])}` }, visible(word))];
-  }));
+  return h(
+    'span',
+    { class: 'lit' },
+    tokens.map((text, k) => {
+      const word = text.trimStart();
+      const space = k === 0 ? '' : text.slice(0, text.length - word.length);
+      return [
+        visible(space),
+        h(
+          k === peak ? 'mark' : 'span',
+          {
+            style: { 'background-color': light(activations[k], most) },
+            title: `${visible(text)}: ${figure(activations[k])}`,
+          },
+          visible(word),
+        ),
+      ];
+    }),
+  );
 }
 
 /** What the colours mean; without negative activations there is no cool half. */
@@ -22,7 +36,13 @@ export function litLegend(texts) {
   const all = texts.flatMap(({ activations }) => activations);
   const most = largest([all]);
   const both = all.some((activation) => activation < 0);
-  return h('p', { class: 'legend' }, h('span', {}, both ? `−${figure(most)}` : '0'), h('span', { class: both ? 'ramp both' : 'ramp warm', 'aria-hidden': 'true' }), h('span', {}, figure(most)));
+  return h(
+    'p',
+    { class: 'legend' },
+    h('span', {}, both ? `−${figure(most)}` : '0'),
+    h('span', { class: both ? 'ramp both' : 'ramp warm', 'aria-hidden': 'true' }),
+    h('span', {}, figure(most)),
+  );
 }
 
 export const largest = (lists) => Math.max(1e-9, ...lists.flat().map(Math.abs));

@@ -9,15 +9,35 @@ const START = 'The old man looked at the sea, and the sea was grey and very stil
 
 export async function live(draw, parameters, signal) {
   const atlas = await ask('overview', {}, signal);
-  const title = h('div', { class: 'title' }, h('h1', {}, 'Live text'), h('p', { class: 'facts' }, 'Type, and see which neurons write most at each token.'));
+  const title = h(
+    'div',
+    { class: 'title' },
+    h('h1', {}, 'Live text'),
+    h('p', { class: 'facts' }, 'Type, and see which neurons write most at each token.'),
+  );
   if (!atlas.live) {
-    draw(title, h('div', { class: 'empty' }, h('h2', {}, 'No model to read with'), h('p', {}, atlas.live_without), h('pre', {}, `cajal serve ${atlas.file} --model DIR`)));
+    draw(
+      title,
+      h(
+        'div',
+        { class: 'empty' },
+        h('h2', {}, 'No model to read with'),
+        h('p', {}, atlas.live_without),
+        h('pre', {}, `cajal serve ${atlas.file} --model DIR`),
+      ),
+    );
     return 'Live text';
   }
   const state = { at: null, followed: null, answer: null };
   const grid = h('div', { class: 'grid' }, h('p', { class: 'loading' }, 'Reading …'));
   const detail = h('section', { class: 'detail', 'aria-live': 'polite' });
-  const box = h('textarea', { id: 'text', rows: 3, maxlength: 1500, spellcheck: 'false', oninput: () => later() });
+  const box = h('textarea', {
+    id: 'text',
+    rows: 3,
+    maxlength: 1500,
+    spellcheck: 'false',
+    oninput: () => later(),
+  });
   box.value = parameters.get('text') ?? START;
   const left = h('span', { class: 'left' });
 
@@ -36,7 +56,8 @@ export async function live(draw, parameters, signal) {
       grid.setAttribute('aria-busy', 'true');
       state.answer = await send('live', { text: box.value }, waiting.signal);
       const last = state.answer.tokens.length - 1;
-      if (!state.at || state.at.token > last) state.at = { layer: state.at?.layer ?? Math.floor(atlas.layers.length / 2), token: last };
+      if (!state.at || state.at.token > last)
+        state.at = { layer: state.at?.layer ?? Math.floor(atlas.layers.length / 2), token: last };
       show();
       await Promise.all([describe(), follow()]);
       say(`${state.answer.tokens.length} tokens read`);
@@ -53,37 +74,162 @@ export async function live(draw, parameters, signal) {
     const { tokens: words, layers, cut } = state.answer;
     const choose = (layer, token) => {
       state.at = { layer, token };
-      for (const one of grid.querySelectorAll('[aria-pressed=true]')) one.setAttribute('aria-pressed', 'false');
+      for (const one of grid.querySelectorAll('[aria-pressed=true]'))
+        one.setAttribute('aria-pressed', 'false');
       grid.querySelector(`[data-at="${layer}.${token}"]`)?.setAttribute('aria-pressed', 'true');
       describe();
     };
-    const table = h('table', { class: 'heat live' }, h('caption', {}, 'Share of each layer’s output energy that its strongest neuron holds'),
-      h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'layer'), words.map((word, k) => h('th', { scope: 'col', 'data-token': k }, h('span', {}, visible(word).trimStart() || '◦'))))),
-      h('tbody', {}, layers.map((layer, l) => h('tr', {}, h('th', { scope: 'row' }, l), layer.map((top, k) => {
-        const [id, , share] = top[0];
-        return h('td', heated(Math.sqrt(share)), h('button', { type: 'button', 'data-at': `${l}.${k}`, 'aria-pressed': String(state.at.layer === l && state.at.token === k), 'aria-label': `layer ${l}, ${words[k]}: neuron ${id}, ${percent(share)}`, title: `${placeOf(l, id)}: ${percent(share)}`, onclick: () => choose(l, k) }, id));
-      })))));
+    const table = h(
+      'table',
+      { class: 'heat live' },
+      h('caption', {}, 'Share of each layer’s output energy that its strongest neuron holds'),
+      h(
+        'thead',
+        {},
+        h(
+          'tr',
+          {},
+          h('th', { scope: 'col' }, 'layer'),
+          words.map((word, k) =>
+            h(
+              'th',
+              { scope: 'col', 'data-token': k },
+              h('span', {}, visible(word).trimStart() || '◦'),
+            ),
+          ),
+        ),
+      ),
+      h(
+        'tbody',
+        {},
+        layers.map((layer, l) =>
+          h(
+            'tr',
+            {},
+            h('th', { scope: 'row' }, l),
+            layer.map((top, k) => {
+              const [id, , share] = top[0];
+              return h(
+                'td',
+                heated(Math.sqrt(share)),
+                h(
+                  'button',
+                  {
+                    type: 'button',
+                    'data-at': `${l}.${k}`,
+                    'aria-pressed': String(state.at.layer === l && state.at.token === k),
+                    'aria-label': `layer ${l}, ${words[k]}: neuron ${id}, ${percent(share)}`,
+                    title: `${placeOf(l, id)}: ${percent(share)}`,
+                    onclick: () => choose(l, k),
+                  },
+                  id,
+                ),
+              );
+            }),
+          ),
+        ),
+      ),
+    );
     arrows(table, 'td button');
-    grid.replaceChildren(h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Layers by tokens' }, table), legend('0 %', '100 % of the layer’s energy', squareRoot), cut ? h('p', { class: 'what' }, 'The text is longer than is read here.') : '');
+    grid.replaceChildren(
+      h(
+        'div',
+        { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Layers by tokens' },
+        table,
+      ),
+      legend('0 %', '100 % of the layer’s energy', squareRoot),
+      cut ? h('p', { class: 'what' }, 'The text is longer than is read here.') : '',
+    );
   }
 
   async function describe() {
     const { layer, token: at } = state.at;
     const top = state.answer.layers[layer][at];
-    const head = h('h2', {}, `Layer ${layer} at `, h('q', {}, visible(state.answer.tokens[at]).trimStart()));
+    const head = h(
+      'h2',
+      {},
+      `Layer ${layer} at `,
+      h('q', {}, visible(state.answer.tokens[at]).trimStart()),
+    );
     const known = new Map();
     try {
-      const { neurons } = await ask('some', { ids: top.map(([id]) => placeOf(layer, id)).join(',') }, signal);
+      const { neurons } = await ask(
+        'some',
+        { ids: top.map(([id]) => placeOf(layer, id)).join(',') },
+        signal,
+      );
       for (const one of neurons) known.set(one.neuron, one);
     } catch (error) {
       if (error.name === 'AbortError') return;
     }
-    detail.replaceChildren(head,
-      h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Strongest neurons' }, h('table', { class: 'plain best' }, h('thead', {}, h('tr', {}, ['neuron', 'activation', 'energy', 'raises', 'strongest at', 'over the text'].map((name, k) => h('th', { scope: 'col', class: k === 1 || k === 2 ? 'number' : null }, name)))),
-        h('tbody', {}, top.map(([id, activation, share]) => h('tr', {}, h('th', { scope: 'row' }, h('a', { href: neuronLink(layer, id) }, placeOf(layer, id))),
-          h('td', { class: 'number' }, figure(activation)), h('td', { class: 'number' }, h('span', { class: 'share' }, h('i', { style: { width: `${100 * share}%` } })), percent(share)),
-          h('td', {}, known.get(id)?.promoted ? tokens(known.get(id).promoted.slice(0, 4)) : ''), h('td', {}, known.has(id) ? tokens(known.get(id).strongest.slice(0, 4)) : ''),
-          h('td', {}, h('button', { type: 'button', class: 'follow', 'aria-pressed': String(state.followed?.layer === layer && state.followed?.neuron === id), 'aria-label': `follow ${placeOf(layer, id)} over the text`, onclick: (event) => toggle(layer, id, event.target) }, 'follow'))))))));
+    detail.replaceChildren(
+      head,
+      h(
+        'div',
+        { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Strongest neurons' },
+        h(
+          'table',
+          { class: 'plain best' },
+          h(
+            'thead',
+            {},
+            h(
+              'tr',
+              {},
+              ['neuron', 'activation', 'energy', 'raises', 'strongest at', 'over the text'].map(
+                (name, k) =>
+                  h('th', { scope: 'col', class: k === 1 || k === 2 ? 'number' : null }, name),
+              ),
+            ),
+          ),
+          h(
+            'tbody',
+            {},
+            top.map(([id, activation, share]) =>
+              h(
+                'tr',
+                {},
+                h(
+                  'th',
+                  { scope: 'row' },
+                  h('a', { href: neuronLink(layer, id) }, placeOf(layer, id)),
+                ),
+                h('td', { class: 'number' }, figure(activation)),
+                h(
+                  'td',
+                  { class: 'number' },
+                  h('span', { class: 'share' }, h('i', { style: { width: `${100 * share}%` } })),
+                  percent(share),
+                ),
+                h(
+                  'td',
+                  {},
+                  known.get(id)?.promoted ? tokens(known.get(id).promoted.slice(0, 4)) : '',
+                ),
+                h('td', {}, known.has(id) ? tokens(known.get(id).strongest.slice(0, 4)) : ''),
+                h(
+                  'td',
+                  {},
+                  h(
+                    'button',
+                    {
+                      type: 'button',
+                      class: 'follow',
+                      'aria-pressed': String(
+                        state.followed?.layer === layer && state.followed?.neuron === id,
+                      ),
+                      'aria-label': `follow ${placeOf(layer, id)} over the text`,
+                      onclick: (event) => toggle(layer, id, event.target),
+                    },
+                    'follow',
+                  ),
+                ),
+              ),
+            ),
+          ),
+        ),
+      ),
+    );
   }
 
   function toggle(layer, neuron, button) {
@@ -103,11 +249,28 @@ export async function live(draw, parameters, signal) {
     if (!state.followed) return;
     const { texts } = await send('follow', { texts: [box.value], ...state.followed }, signal);
     const most = largest([texts[0].activations]);
-    heads.forEach((head, k) => head.style.setProperty('background-color', light(texts[0].activations[k] ?? 0, most)));
-    lights.replaceChildren(h('b', {}, `Following ${placeOf(state.followed.layer, state.followed.neuron)}: `), litLegend(texts));
+    heads.forEach((head, k) =>
+      head.style.setProperty('background-color', light(texts[0].activations[k] ?? 0, most)),
+    );
+    lights.replaceChildren(
+      h('b', {}, `Following ${placeOf(state.followed.layer, state.followed.neuron)}: `),
+      litLegend(texts),
+    );
   }
 
-  draw(title, h('section', {}, h('label', { class: 'field', for: 'text' }, h('span', {}, 'Text')), box, left, lights, grid), detail);
+  draw(
+    title,
+    h(
+      'section',
+      {},
+      h('label', { class: 'field', for: 'text' }, h('span', {}, 'Text')),
+      box,
+      left,
+      lights,
+      grid,
+    ),
+    detail,
+  );
   await read();
   return 'Live text';
 }
