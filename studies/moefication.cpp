@@ -129,7 +129,7 @@ void on_sentences(study::Lab& lab) {
         texts.test = {{"a good one", "a bad one", "good", "bad"}, {1, 0, 1, 0}};
   else
     texts = data::read_sentence_polarity();
-  train::SentenceOptions preset{.steps = lab.by_scale<int64_t>(2, 200, 1500)};
+  train::SentenceOptions preset{.steps = lab.by_scale<int64_t>(2, 150, 1500)};
   if (lab.smoke()) preset.width = 16, preset.neurons = 64, preset.vocabulary = 16;
   const std::vector<double> ratios = {0.1, 0.2, 0.25, 0.5};
   const std::vector<std::pair<ExpertSplit, std::string>> forms = {
@@ -271,8 +271,10 @@ class OnModels {
     const Routers routers(form);
     for (const double ratio : {0.1, 0.2, 0.25, 0.5})
       for (const auto kind : {RouterKind::oracle, RouterKind::mlp, RouterKind::similarity}) {
-        if (split != ExpertSplit::kmeans && (ratio != 0.25 || kind == RouterKind::similarity))
+        if (ratio != 0.25 && (split != ExpertSplit::kmeans || kind == RouterKind::similarity))
           continue;
+        if (split != ExpertSplit::kmeans && kind == RouterKind::similarity) continue;
+        if (ratio == 0.2 && kind != RouterKind::mlp) continue;
         routers.use(form, kind, ratio);
         const double bits = s.bits_per_byte(form);
         const bool known = kind == RouterKind::mlp && ratio == 0.2;
@@ -386,7 +388,7 @@ class OnModels {
 /// A model of the active width, trained from scratch as long as the one that is cut.
 void against_small(study::Lab& lab) {
   if (!lab.smoke() && !lab.has("classics", "language models from scratch")) return;
-  train::SmallLanguageOptions preset{.steps = lab.by_scale<int64_t>(2, 250, 3000)};
+  train::SmallLanguageOptions preset{.steps = lab.by_scale<int64_t>(2, 150, 3000)};
   if (lab.smoke()) preset.width = 16, preset.neurons = 64, preset.context = 16;
   const auto train = lab.smoke() ? (torch::rand({4096}) * 255).to(torch::kByte)
                                  : train::text_bytes("classics/train", 50'000'000);
