@@ -43,6 +43,7 @@ int64_t read_budget(const std::string& text, int64_t in_16_bits) {
 
 void check(const Options& o) {
   const int ways = !o.plan.empty() + !o.plan_file.empty() + !o.budget.empty();
+  require(o.ratio >= 0 && o.ratio <= 1, "split: --ratio is {}, expected 0 to 1", o.ratio);
   require(ways == 1, "split: expected one of --plan, --plan-file and --budget, got {}", ways);
   require(o.budget.empty() || !o.text.empty(), "split: --budget needs --text to measure errors on");
   const bool looks = o.plan.starts_with("heavy") || o.plan.starts_with("inverse");

@@ -220,17 +220,18 @@ TEST_F(Hostile, RoutersThatDoNotFit) {
   fs::rename(in("cut"), model());
   EXPECT_EQ(run("generate {model} --tokens 1,2 --max-tokens 4").code, 0);
   EXPECT_EQ(run("eval {model} --text {text} --threads 1").code, 0);
-  for (const char* verb : {"generate {model} --tokens 1,2", "model verify {model}"}) {
-    change("config.json", [](Json& json) { json["cajal"]["experts"]["active"] = {1, 5}; });
-    expect_refused(verb, "active[1] is 5, expected 1 to 4");
-    change("config.json", [](Json& json) {
-      json["cajal"]["experts"]["active"] = {1, 1}, json["cajal"]["experts"]["count"] = 5;
-    });
-    expect_refused(verb, "count is 5, expected a divisor of 64");
-    change("config.json", [](Json& json) { json["cajal"]["experts"]["count"] = 8; });
-    expect_refused(verb, "expected F32, F16 or BF16 [8, 32]");
-    change("config.json", [](Json& json) { json["cajal"]["experts"]["count"] = 4; });
-  }
+  const auto experts = [&](const char* key, const Json& value) {
+    change("config.json", [&](Json& json) { json["cajal"]["experts"][key] = value; });
+  };
+  const std::string verb = "generate {model} --tokens 1,2";
+  experts("active", {1, 5});
+  expect_refused(verb, "active[1] is 5, expected 1 to 4");
+  experts("active", {1, 1});
+  experts("count", 5);
+  expect_refused(verb, "count is 5, expected a divisor of 64");
+  experts("count", 8);
+  expect_refused(verb, "expected F32, F16 or BF16 [8, 32]");
+  experts("count", 4);
   expect_refused("moefy {model} --text {text} --output {out}", "cut into experts already");
   expect_refused("quantize {model} --output {out}/x.gguf", "experts");
   fs::resize_file(model() / "routers.safetensors", 100);

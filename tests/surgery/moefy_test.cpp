@@ -217,6 +217,15 @@ TEST(Share, NamesActivationsThatAreNotFinite) {
   EXPECT_NE(message([&] { ffn_likeness(model, {}, 256); }).find("0 tokens"), std::string::npos);
 }
 
+TEST(Share, TheEngineRunsASharedModel) {
+  const lm::testing::Folder folder;
+  auto model = lm::testing::tiny_model(lm::testing::tiny_llama());
+  lm::save(model, folder.path() / "source", Dtype::f32);
+  auto form = shared(model, SharePlan::parse("shared:a,shared:a", 2));
+  write(form, folder.path() / "source", folder.path() / "out");
+  EXPECT_LT(difference(engine_logits(folder.path() / "out", 8, 8), logits(form)), 1e-3);
+}
+
 TEST(TrainRouter, AnMlpCapturesMoreThanItsStart) {
   const torch::NoGradGuard no_grad;
   torch::manual_seed(1);
