@@ -54,7 +54,8 @@ class Cones {
     if (lab.scale() != study::Scale::full) options.channels = {16, 32, 32}, options.blocks = 1;
     if (lab.smoke()) options.channels = {8, 8};
     model_ = diffusion::TextToImage(options);
-    schedule_ = diffusion::Schedule({.steps = lab.by_scale<int64_t>(20, 100, 200)});
+    schedule_ = diffusion::Schedule(
+        {.steps = lab.by_scale<int64_t>(20, 100, 200), .predicts = diffusion::Prediction::picture});
     Random random(1, 2);
     const Stopwatch watch;
     const double loss = train::train_diffusion(

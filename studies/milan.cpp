@@ -91,6 +91,7 @@ class Milan {
     probe_ = atlas::world_tensors(data::shape_world(lab.by_scale(60, 2000, 6000), 2));
     encoder_ = atlas::train_world_net(WorldTask::all, train_,
                                       {.steps = lab.by_scale<int64_t>(2, 800, 3000)}, 1);
+    options_.exemplars.top = lab.by_scale<int64_t>(4, 15, 15);
     options_.whole = lab.by_scale(60, 400, 2000);
     const auto kinds = probe_.kinds.slice(0, 0, options_.whole).unsqueeze(0);
     everywhere_ = atlas::count_kinds(torch::ones_like(kinds, torch::kBool), kinds)[0];

@@ -132,7 +132,8 @@ Tensor concept_loss(diffusion::TextToImage& model, const diffusion::Schedule& sc
                     const NoiseDraw& draw, double lambda) {
   const auto noisy = schedule.noised(draw.pictures, draw.steps, draw.noise);
   const auto guess = model->forward(noisy, draw.steps.to(noisy.scalar_type()), draw.words);
-  const auto error = (guess - draw.noise).square().flatten(1).mean(1);
+  const auto error =
+      (guess - schedule.target(draw.pictures, draw.noise)).square().flatten(1).mean(1);
   return error.slice(0, 0, draw.own).mean() + lambda * error.slice(0, draw.own).mean();
 }
 

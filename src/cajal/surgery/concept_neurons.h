@@ -26,7 +26,8 @@ struct NoiseDraw {
 };
 NoiseDraw draw_noise(const Subject& subject, const diffusion::Schedule& schedule, int64_t batch);
 
-/// L_con = mean |noise error|² on the subject + lambda times that on its prior; [].
+/// L_con = mean squared error of the prediction on the subject + lambda times that on its prior;
+/// [].
 torch::Tensor concept_loss(diffusion::TextToImage& model, const diffusion::Schedule& schedule,
                            const NoiseDraw& draw, double lambda = 1);
 /// Its mean over draws, without gradients.

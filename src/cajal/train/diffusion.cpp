@@ -38,7 +38,7 @@ double train_diffusion(diffusion::TextToImage& model, const diffusion::Schedule&
     const auto noise = torch::randn_like(x);
     const auto guess =
         model->forward(schedule.noised(x, t, noise), t.to(torch::kFloat), words * kept);
-    const auto loss = (guess - noise).square().mean();
+    const auto loss = (guess - schedule.target(x, noise)).square().mean();
     adam.zero_grad();
     loss.backward();
     torch::NoGradGuard no_grad;

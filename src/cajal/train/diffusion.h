@@ -14,9 +14,9 @@ struct DiffusionOptions {
 };
 CAJAL_OPTIONS(DiffusionOptions, steps, rate, average, dropped)
 
-/// Trains the model to predict the noise in pictures in [-1, 1]; `batch` gives pictures [batch,
-/// colours, size, size] and captions i64 [batch, words]. Returns the mean loss of the last tenth.
-/// Throws Error when the loss is no number.
+/// Trains the model to predict the noise in (or, as the schedule says, the) pictures in [-1, 1];
+/// `batch` gives pictures [batch, colours, size, size] and captions i64 [batch, words]. Returns the
+/// mean loss of the last tenth. Throws Error when the loss is no number.
 double train_diffusion(
     diffusion::TextToImage& model, const diffusion::Schedule& schedule,
     const std::function<std::pair<torch::Tensor, torch::Tensor>(int64_t step)>& batch,

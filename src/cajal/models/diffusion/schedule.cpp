@@ -53,7 +53,10 @@ Tensor sample(TextToImage& model, const Schedule& schedule, const Tensor& words,
       const auto plain = model->denoise(x, time, nothing);
       e = plain + o.guidance * (e - plain);
     }
-    const auto clean = ((x - std::sqrt(1 - a) * e) / std::sqrt(a)).clamp(-1, 1);
+    const auto clean = (schedule.options.predicts == Prediction::picture
+                            ? e
+                            : (x - std::sqrt(1 - a) * e) / std::sqrt(a))
+                           .clamp(-1, 1);
     e = (x - std::sqrt(a) * clean) / std::sqrt(1 - a);
     if (o.sampler == Sampler::ddim) {
       x = std::sqrt(before) * clean + std::sqrt(1 - before) * e;

@@ -3,12 +3,17 @@
 
 namespace cajal::diffusion {
 
+enum class Prediction {
+  noise,   // the network says e
+  picture  // it says x_0: steadier where few steps and a small network must do
+};
+
 struct ScheduleOptions {
   int64_t steps = 200;
   double offset = 0.008;  // of the cosine
   double largest_beta = 0.999;
+  Prediction predicts = Prediction::noise;
 };
-CAJAL_OPTIONS(ScheduleOptions, steps, offset, largest_beta)
 
 /// Cosine noise schedule: x_t = √ᾱ_t x_0 + √(1 - ᾱ_t) e, t = 0 ... steps - 1.
 /// Source: Nichol, Dhariwal 2021, arXiv 2102.09672.
@@ -17,6 +22,11 @@ struct Schedule {
   /// Pictures x [batch, ...] with noise of steps t i64 [batch].
   torch::Tensor noised(const torch::Tensor& x, const torch::Tensor& t,
                        const torch::Tensor& noise) const;
+
+  /// What the network must say of them.
+  const torch::Tensor& target(const torch::Tensor& x, const torch::Tensor& noise) const {
+    return options.predicts == Prediction::noise ? noise : x;
+  }
 
   ScheduleOptions options;
   torch::Tensor kept;  // ᾱ, f32 [steps]
@@ -38,4 +48,11 @@ struct SampleOptions {
 torch::Tensor sample(TextToImage& model, const Schedule& schedule, const torch::Tensor& words,
                      const torch::Tensor& noise, const SampleOptions& options = {});
 
+}  // namespace cajal::diffusion
+
+CAJAL_ENUM(cajal::diffusion::Prediction, {cajal::diffusion::Prediction::noise, "noise"},
+           {cajal::diffusion::Prediction::picture, "picture"})
+
+namespace cajal::diffusion {
+CAJAL_OPTIONS(ScheduleOptions, steps, offset, largest_beta, predicts)
 }  // namespace cajal::diffusion
