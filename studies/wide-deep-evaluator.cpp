@@ -69,11 +69,6 @@ struct Worlds {
   }
 };
 
-Network with_readout(Network network, Readout readout) {
-  network.readout = readout, network.name += ", " + to_name(readout);
-  return network;
-}
-
 Network roles() {
   std::vector<Neuron> out;
   for (const auto& [who, angle] :
@@ -98,8 +93,10 @@ void simulated(study::Lab& lab) {
   networks.push_back(single_judge({kForward, kSwapped}, 16));  // the calls of 8 x 2
   networks.push_back(wide_deep(16, 1)), networks.push_back(wide_deep(1, 16));
   networks.push_back(wide_deep(8, 2, 0)), networks.back().name += ", all read all";
-  for (const auto readout : {Readout::majority, Readout::last_layer})
-    networks.push_back(with_readout(wide_deep(8, 2), readout));
+  for (const auto readout : {Readout::majority, Readout::last_layer}) {
+    auto& network = networks.emplace_back(wide_deep(8, 2));
+    network.readout = readout, network.name += ", " + to_name(readout);
+  }
   networks.push_back(worlds.fitted(wide_deep(8, 2)));
 
   auto table = lab.table("networks of simulated judges",

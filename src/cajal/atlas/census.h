@@ -85,8 +85,8 @@ struct LayerCensus {
   bool operator==(const LayerCensus&) const = default;
 };
 
-/// Puts `peak` in its place among the LayerCensus::peaks_kept of one neuron, the last of which falls
-/// out: larger |a| first, of equal ones the earlier token.
+/// Puts `peak` in its place among the LayerCensus::peaks_kept of one neuron, the last of which
+/// falls out: larger |a| first, of equal ones the earlier token.
 void put_in(Peak* best, Peak peak);
 
 /// Neurons of a percentage, at least one: ceil(percent / 100 neurons).
