@@ -1,10 +1,10 @@
 #include <iostream>
 
+#include "../verb.h"
 #include "atlas_build.h"
 #include "atlas_report.h"
 #include "cajal/atlas/store.h"
 #include "cajal/core/files.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -1,7 +1,7 @@
+#include "../verb.h"
 #include "cajal/core/json.h"
 #include "cajal/data/catalogue.h"
 #include "cajal/data/download.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

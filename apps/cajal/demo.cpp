@@ -1,5 +1,6 @@
 #include <iostream>
 
+#include "../verb.h"
 #include "atlas_report.h"
 #include "cajal/atlas/measure.h"
 #include "cajal/atlas/store.h"
@@ -13,7 +14,6 @@
 #include "cajal/surgery/split.h"
 #include "cajal/surgery/write.h"
 #include "split_report.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -2,12 +2,12 @@
 
 #include <filesystem>
 
+#include "../verb.h"
 #include "cajal/core/machine.h"
 #include "cajal/core/timing.h"
 #include "cajal/core/torch.h"
 #include "cajal/kernels/limits.h"
 #include "cold_timing.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

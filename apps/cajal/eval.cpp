@@ -1,10 +1,10 @@
+#include "../verb.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/text.h"
 #include "cajal/models/lm/adapted.h"
 #include "cajal/models/lm/generate.h"
 #include "cajal/models/lm/summary.h"
 #include "language_model.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -1,9 +1,9 @@
 #include "cajal/engine/generate.h"
 
+#include "../verb.h"
 #include "cajal/core/timing.h"
 #include "cajal/models/lm/generate.h"
 #include "language_model.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

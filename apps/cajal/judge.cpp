@@ -1,5 +1,6 @@
 #include <iostream>
 
+#include "../verb.h"
 #include "cajal/core/files.h"
 #include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
@@ -7,7 +8,6 @@
 #include "cajal/models/judges/assist.h"
 #include "cajal/models/judges/evaluate.h"
 #include "cajal/models/judges/simulated.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

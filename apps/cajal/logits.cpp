@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <set>
 
+#include "../verb.h"
 #include "cajal/core/torch_tensors.h"
 #include "cajal/engine/network.h"
 #include "language_model.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

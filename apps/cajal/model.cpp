@@ -1,7 +1,7 @@
+#include "../verb.h"
 #include "cajal/core/timing.h"
 #include "cajal/models/lm/summary.h"
 #include "language_model.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

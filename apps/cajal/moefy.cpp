@@ -2,12 +2,12 @@
 
 #include <iostream>
 
+#include "../verb.h"
 #include "cajal/atlas/text.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/surgery/share.h"
 #include "cajal/surgery/write.h"
 #include "split_report.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

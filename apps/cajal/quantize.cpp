@@ -1,5 +1,6 @@
 #include <iostream>
 
+#include "../verb.h"
 #include "cajal/atlas/measure.h"
 #include "cajal/engine/gguf_export.h"
 #include "cajal/models/lm/checkpoint.h"
@@ -7,7 +8,6 @@
 #include "cajal/surgery/write.h"
 #include "language_model.h"
 #include "split_report.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

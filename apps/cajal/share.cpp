@@ -2,11 +2,11 @@
 
 #include <iostream>
 
+#include "../verb.h"
 #include "cajal/atlas/text.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/models/lm/generate.h"
 #include "cajal/surgery/write.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <iostream>
 
+#include "../verb.h"
 #include "cajal/atlas/measure.h"
 #include "cajal/atlas/store.h"
 #include "cajal/atlas/text.h"
@@ -11,7 +12,6 @@
 #include "cajal/surgery/errors.h"
 #include "cajal/surgery/write.h"
 #include "split_report.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -5,13 +5,13 @@
 #include <filesystem>
 #include <iostream>
 
+#include "../verb.h"
 #include "cajal/core/error.h"
 #include "cajal/core/gzip.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/text.h"
 #include "cajal/text/bpe_trainer.h"
 #include "cajal/text/tokenizer.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

@@ -1,6 +1,6 @@
+#include "../verb.h"
 #include "cajal/core/torch.h"
 #include "cajal/train/language_model.h"
-#include "../verb.h"
 
 namespace cajal {
 namespace {

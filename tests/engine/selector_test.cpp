@@ -86,7 +86,8 @@ TEST(Selector, RouterChoosesTheGroupsOfTheBestExperts) {
   std::vector<float> router(3 * 32);
   router[0] = 1, router[32 + 1] = 1, router[64 + 2] = 1;  // expert e hears input e
   const auto matrix = row_matrix(Format::f32, router.data(), 3, 32, "router");
-  const auto selector = route({.first = matrix, .bias = {0, 0, 0.5f}}, {0, 2, 2, 5}, 2, fixture.bank[0]);
+  const auto selector =
+      route({.first = matrix, .bias = {0, 0, 0.5f}}, {0, 2, 2, 5}, 2, fixture.bank[0]);
   std::vector<float> x(64);
   x[0] = 1, x[1] = 2, x[2] = 0;  // experts 1 (no groups) and 0
   x[32] = 1, x[33] = 0, x[34] = 3;

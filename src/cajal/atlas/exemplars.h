@@ -51,8 +51,8 @@ class ExemplarPass {
   int64_t seen_ = 0;
 };
 
-/// The same from the maps of all pictures at once: a full sort and the exact quantile, linear between
-/// the nearest values. The oracle of ExemplarPass.
+/// The same from the maps of all pictures at once: a full sort and the exact quantile, linear
+/// between the nearest values. The oracle of ExemplarPass.
 Exemplars naive_exemplars(const UnitMaps& maps, const ExemplarOptions& options);
 
 /// Where the bilinearly upsampled activation exceeds the unit's level, bool [units, top, size,
