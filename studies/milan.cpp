@@ -301,7 +301,7 @@ class Milan {
   study::Lab& lab_;
   atlas::WorldTensors train_, probe_;
   atlas::WorldNet encoder_;
-  atlas::ProbeOptions options_;
+  atlas::DescribingOptions options_;
   atlas::UnitCaptionerOptions recipe_;
   Tensor everywhere_;
   int64_t beam_ = 50;

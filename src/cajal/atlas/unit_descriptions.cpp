@@ -28,7 +28,7 @@ Tensor encode(const WorldNet& encoder, const WorldTensors& data, const Tensor& p
 
 /// Pixels by kind under each unit's mask over whole pictures.
 Tensor count_everywhere(const WorldNet& net, const Tensor& levels, const WorldTensors& data,
-                        const ProbeOptions& o) {
+                        const DescribingOptions& o) {
   const auto count = std::min(o.whole, data.pictures.size(0));
   Tensor out = torch::zeros({levels.size(0), data::kWorldPixelKinds}, torch::kDouble);
   for (int64_t at = 0; at < count; at += o.batch) {
@@ -90,7 +90,7 @@ DescribedUnits join(const std::vector<DescribedUnits>& parts) {
 }
 
 DescribedUnits probe(const WorldNet& net, const WorldNet& encoder, const WorldTensors& data,
-                     const ProbeOptions& o, uint64_t seed) {
+                     const DescribingOptions& o, uint64_t seed) {
   const torch::NoGradGuard no_grad;
   ExemplarPass pass(o.exemplars);
   for (const auto& some : data.pictures.split(o.batch)) pass.add(net.run(some, {}).second);

@@ -25,7 +25,7 @@ struct DescribedUnits {
 };
 DescribedUnits join(const std::vector<DescribedUnits>& parts);
 
-struct ProbeOptions {
+struct DescribingOptions {
   ExemplarOptions exemplars = {};
   AnnotatorOptions annotators = {};
   int64_t batch = 100;
@@ -35,7 +35,7 @@ struct ProbeOptions {
 /// Looks at the pictures once for exemplars, and at the first `whole` of them again for the counts
 /// by kind; units without a pixel above their level are left out. `encoder` gives the features.
 DescribedUnits probe(const WorldNet& net, const WorldNet& encoder, const WorldTensors& data,
-                     const ProbeOptions& options, uint64_t seed);
+                     const DescribingOptions& options, uint64_t seed);
 
 /// A describer and a language model with their vocabulary.
 struct UnitCaptioner {
