@@ -42,6 +42,8 @@ void share(const Options& o) {
   require(model->layout.empty(),
           "{}: is split, quantised or shared already, expected a plain model", folder.string());
   const auto layers = model->config.layers;
+  require(o.networks <= layers, "share: {} networks for {} layers, expected 1 to {}", o.networks,
+          layers, layers);
   std::optional<atlas::Reading> reading;
   if (!o.text.empty())
     reading = atlas::read_text(folder, model->config.vocabulary, o.text, 262'144);
