@@ -241,9 +241,10 @@ TEST_F(LanguageModel, RefusesAdaptersThatDoNotFit) {
   run.init = in("base");
   tuning.adapters = lm::AdapterOptions{.blocks = 7};
   EXPECT_THROW(train_language_model(tuning, run), Error);
-  EXPECT_THROW(cajal::options::parse<LanguageModelOptions>(Json{{"adapters", {{"block", 4}}}}), Error);
-  EXPECT_THROW(cajal::options::parse<LanguageModelOptions>(Json{{"adapters", {{"attention", "x"}}}}),
+  EXPECT_THROW(cajal::options::parse<LanguageModelOptions>(Json{{"adapters", {{"block", 4}}}}),
                Error);
+  EXPECT_THROW(
+      cajal::options::parse<LanguageModelOptions>(Json{{"adapters", {{"attention", "x"}}}}), Error);
 }
 
 }  // namespace

@@ -33,10 +33,11 @@ PackedLayout read_packed_layout(const Config& c, const std::string& where) {
   const auto at = where + ": cajal";
   const Json& json = c.source.at("cajal");
   options::require_object(json, at);
-  require(!json.contains("adapters"),
-          "{}.adapters: this model was tuned with routed FFNs or sparse attention; 'cajal eval' runs "
-          "it",
-          at);
+  require(
+      !json.contains("adapters"),
+      "{}.adapters: this model was tuned with routed FFNs or sparse attention; 'cajal eval' runs "
+      "it",
+      at);
   options::refuse_unknown_keys(json, at, {"split", "tensors", "shared_ffn"});
   if (json.contains("split")) {
     const Json& split = json.at("split");

@@ -15,11 +15,11 @@ struct TuningOptions {
 
 /// What a few steps of tuning took. Times are medians, in milliseconds.
 struct TuningCost {
-  double loss = 0;           // of the last step
+  double loss = 0;  // of the last step
   double forward = 0, backward = 0, step = 0;
-  int64_t peak_bytes = 0;    // high-water mark of what libtorch's allocator gave out: weights,
-                             // gradients, moments, activations, temporaries
-  int64_t parameters = 0;    // that were tuned
+  int64_t peak_bytes = 0;  // high-water mark of what libtorch's allocator gave out: weights,
+                           // gradients, moments, activations, temporaries
+  int64_t parameters = 0;  // that were tuned
 };
 
 /// ids and targets i64 [batch, tokens] of a step.
