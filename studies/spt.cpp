@@ -291,14 +291,9 @@ std::optional<Book> find_book(study::Lab& lab, const std::string& name) {
     out.model = subject->model, out.ids = subject->valid, out.length = 32;
     out.test_bytes = std::ssize(out.ids) * 15 / 100;
   } else {
-    std::filesystem::path folder;
-    try {
-      folder = lm::find_model(name);
-      data::find_dataset("classics");
-    } catch (const Error& absent) {
-      lab.not_shown(name, absent.what());
-      return {};
-    }
+    const auto trained = study::find_trained(lab, name);
+    if (!trained) return {};
+    const auto& folder = *trained;
     out.model = lm::load(folder);
     const auto text = atlas::read_text(folder, out.model->config.vocabulary, "classics/valid",
                                        lab.by_scale(0, 40'000, 160'000));

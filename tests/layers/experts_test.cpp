@@ -6,24 +6,14 @@
 #include "cajal/layers/ffn/product_key.h"
 #include "cajal/layers/ffn/shared.h"
 #include "cajal/layers/layer.h"
+#include "checks.h"
 #include "gradcheck.h"
 
 namespace cajal {
 namespace {
 
-template <class F>
-std::string message(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-double difference(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.sizes() == b.sizes() ? (a - b).abs().max().item<double>() : INFINITY;
-}
+using testing::difference;
+using testing::message;
 
 ExpertFeedForward network(RouterKind router, bool gated = false, int64_t active = 3,
                           MemoryPath path = MemoryPath::automatic) {

@@ -13,24 +13,14 @@
 #include "cajal/layers/ffn/fff_tree.h"
 #include "cajal/layers/ffn/local_steps.h"
 #include "cajal/layers/layer.h"
+#include "checks.h"
 #include "gradcheck.h"
 
 namespace cajal {
 namespace {
 
-template <class F>
-std::string message(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-double difference(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.sizes() == b.sizes() ? (a - b).abs().max().item<double>() : INFINITY;
-}
+using testing::difference;
+using testing::message;
 
 FastFeedForward tree(const FastFeedForwardOptions& options, uint64_t seed = 1) {
   torch::manual_seed(static_cast<int64_t>(seed));

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "checks.h"
+
 namespace cajal {
 namespace {
+
+using testing::message;
 
 struct ScaledGatherOptions {
   int64_t width = 0;
@@ -41,16 +45,6 @@ const auto registered =
                                           {.name = "shift", .shape = "[width]", .optional = true}},
                                .outputs = {{"rows", "[picks, width]"}, {"sums", "[picks]"}},
                                .axes = {.sizes = {{"nodes", 6}}, .rest = {}}});
-
-template <class F>
-std::string message(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 NamedTensors example_inputs(const layers::Kind& kind, torch::Dtype type) {
   const auto axes = layers::with_options(kind.axes, kind.example);

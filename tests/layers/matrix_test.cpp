@@ -3,13 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "cajal/core/error.h"
+#include "checks.h"
 
 namespace cajal {
 namespace {
 
-double difference(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.sizes() == b.sizes() ? (a - b).abs().max().item<double>() : INFINITY;
-}
+using testing::difference;
 
 torch::Tensor encoded(Format format, const torch::Tensor& rows) {
   const auto bytes = row_bytes(format, rows.size(1));

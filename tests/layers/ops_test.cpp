@@ -2,17 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include "checks.h"
 #include "gradcheck.h"
 
 namespace cajal {
 namespace {
 
+using testing::difference;
+
 using cajal::testing::gradient_error;
 using ops::NormKind;
-
-double difference(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.sizes() == b.sizes() ? (a - b).abs().max().item<double>() : INFINITY;
-}
 
 torch::Tensor naive_norm(const torch::Tensor& x, NormKind kind, const torch::Tensor& w,
                          const torch::Tensor& b, double epsilon) {

@@ -7,24 +7,14 @@
 #include "cajal/layers/ffn/balancing.h"
 #include "cajal/layers/ffn/product_key.h"
 #include "cajal/layers/layer.h"
+#include "checks.h"
 #include "gradcheck.h"
 
 namespace cajal {
 namespace {
 
-template <class F>
-std::string message(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-double difference(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.sizes() == b.sizes() ? (a - b).abs().max().item<double>() : INFINITY;
-}
+using testing::difference;
+using testing::message;
 
 SparseMemoryOptions small(Selector selector = Selector::avg_k) {
   SparseMemoryOptions o{.width = 6, .outputs = 5, .neurons = 48, .block = 4, .active_blocks = 3};

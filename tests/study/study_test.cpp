@@ -8,9 +8,12 @@
 #include "cajal/core/files.h"
 #include "cajal/study/catalogue.h"
 #include "cajal/study/report.h"
+#include "checks.h"
 
 namespace cajal::study {
 namespace {
+
+using testing::message;
 
 double bar = 0.4;  // what the study of these tests must reach; a test may raise it
 
@@ -39,16 +42,6 @@ const auto catalogued = add({.slug = "ffsplit"}, [](Lab& lab) { lab.not_shown("a
 const auto unbarred = add({.slug = "no-bar"}, [](Lab& lab) { lab.claim("loose").measured(1.0); });
 const auto silent = add({.slug = "silent"}, [](Lab&) {});
 const auto failing = add({.slug = "failing"}, [](Lab&) { fail("data is absent"); });
-
-template <class F>
-std::string message(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class StudyFrame : public ::testing::Test {
  protected:

@@ -9,9 +9,12 @@
 #include "cajal/surgery/brick_parts.h"
 #include "cajal/surgery/brick_training.h"
 #include "cajal/surgery/edit.h"
+#include "checks.h"
 #include "core/scratch.h"
 
 namespace {
+
+using cajal::testing::message;
 
 using namespace cajal;
 using namespace cajal::surgery;
@@ -57,16 +60,6 @@ Brick low_rank(const std::string& id, const std::string& module, int64_t inputs,
   out.tensors["left"] = torch::randn({inputs, 2}),
   out.tensors["right"] = torch::randn({outputs, 2});
   return out;
-}
-
-template <class F>
-std::string message(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 class BrickFile : public Scratch {};
@@ -147,8 +140,8 @@ TEST(Bricks, ChecksTellWhatDoesNotFit) {
   EXPECT_NE(refused(nan).find("not finite"), std::string::npos);
 }
 
-class OfFamily : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Families, OfFamily, testing::Values("opt", "llama", "gpt2"));
+class OfFamily : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Families, OfFamily, ::testing::Values("opt", "llama", "gpt2"));
 
 TEST_P(OfFamily, ALowRankBrickIsAddedToItsMatrixAndLeavesTheBaseAlone) {
   torch::manual_seed(2);

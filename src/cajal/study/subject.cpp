@@ -44,19 +44,25 @@ lm::Transformer Subject::copy() const {
   return out;
 }
 
+std::optional<std::filesystem::path> find_trained(Lab& lab, const std::string& name) {
+  try {
+    auto folder = lm::find_model(name);
+    data::find_dataset("classics");
+    return folder;
+  } catch (const Error& absent) {
+    lab.not_shown(name, absent.what());
+    return {};
+  }
+}
+
 std::optional<Subject> find_subject(Lab& lab, const std::string& name) {
   Subject out;
   if (lab.smoke()) {
     out = random_subject(lab, name);
   } else {
-    std::filesystem::path folder;
-    try {
-      folder = lm::find_model(name);
-      data::find_dataset("classics");
-    } catch (const Error& absent) {
-      lab.not_shown(name, absent.what());
-      return {};
-    }
+    const auto trained = find_trained(lab, name);
+    if (!trained) return {};
+    const auto& folder = *trained;
     const auto tokens = lab.by_scale<int64_t>(0, 32768, 262144);
     out.name = name;
     out.model = lm::load(folder);

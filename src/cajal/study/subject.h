@@ -1,4 +1,5 @@
 #pragma once
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,5 +29,9 @@ struct Subject {
 /// The embedded model of that name on the classics; in a smoke run a tiny random one of the same
 /// kind, on random text. Nothing, and a line under "not shown", where model or text is absent.
 std::optional<Subject> find_subject(Lab& lab, const std::string& name);
+
+/// The folder of the embedded model of that name. Nothing, and a line under "not shown", where it
+/// or the classics are absent.
+std::optional<std::filesystem::path> find_trained(Lab& lab, const std::string& name);
 
 }  // namespace cajal::study
