@@ -68,11 +68,17 @@ void require_built(const std::string& slug) {
 Outcome run_one(const std::string& slug, const Request& request) {
   require_built(slug);
   const bool stored = !request.smoke || !request.output.empty();
-  const auto folder = stored ? place(request.output, "--output", "studies/results") : "";
+  const std::filesystem::path folder =
+      stored ? place(request.output, "--output", "studies/results") : "";
   if (stored) refuse_overwrite(folder, slug, request.run.scale);
-  auto outcome = run(slug, request.run);
+  auto options = request.run;
+  if (stored) options.record = folder / (slug + ".parts.jsonl");
+  auto outcome = run(slug, options);
   if (!request.json) fmt::print("{}\n", text(outcome.result));
-  if (stored) fmt::print(stderr, "written to {}\n", store(folder, outcome).string());
+  if (stored) {
+    fmt::print(stderr, "written to {}\n", store(folder, outcome).string());
+    std::filesystem::remove(options.record);
+  }
   if (!request.html.empty()) write_file(request.html, html_page(outcome));
   return outcome;
 }
@@ -130,7 +136,8 @@ void setup(CLI::App& app, Request& request, int& exit_code) {
   listed->add_flag("--json", request.json, "one JSON object on stdout");
   listed->callback([&] { list(request); });
 
-  auto* ran = app.add_subcommand("run", "runs a study: minutes on two cores");
+  auto* ran = app.add_subcommand(
+      "run", "runs a study: minutes on two cores; a killed run goes on where it was");
   ran->add_option("slug", request.slugs, "studies of `cajal study list`");
   ran->add_flag("--all", request.all, "every study that is built");
   ran->add_flag("--smoke", request.smoke, "seconds: checks the mechanics, claims are not judged");

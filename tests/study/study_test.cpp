@@ -17,8 +17,11 @@ using testing::message;
 
 double bar = 0.4;  // what the study of these tests must reach; a test may raise it
 
+int runs = 0;  // how often its part was measured
+
 void measure(Lab& lab) {
-  const auto losses = lab.over_seeds([](uint64_t seed) {
+  const auto losses = lab.over_seeds("loss", [](uint64_t seed) {
+    ++runs;
     return std::vector<double>{0.5 + 0.01 * static_cast<double>(seed),
                                torch::rand({1}).item<double>()};
   });
@@ -41,6 +44,13 @@ const auto registered =
 const auto catalogued = add({.slug = "ffsplit"}, [](Lab& lab) { lab.not_shown("all", "a test"); });
 const auto unbarred = add({.slug = "no-bar"}, [](Lab& lab) { lab.claim("loose").measured(1.0); });
 const auto silent = add({.slug = "silent"}, [](Lab&) {});
+const auto cut_off = add({.slug = "cut-off"}, [](Lab& lab) {
+  const auto kept = lab.part("first", [] {
+    return std::vector<double>{torch::rand({1}).item<double>(), 1e300 / 3};
+  });
+  lab.claim("kept").measured(kept).at_least(0);
+  require(++runs > 1, "killed");
+});
 const auto failing = add({.slug = "failing"}, [](Lab&) { fail("data is absent"); });
 
 class StudyFrame : public ::testing::Test {
@@ -103,6 +113,39 @@ TEST_F(StudyFrame, AClaimWithoutABarIsAnError) {
 TEST_F(StudyFrame, AStudyThatShowsNothingIsAnError) {
   EXPECT_EQ(message([] { run("silent", {}); }),
             "study silent: neither makes a claim nor says what is not shown");
+}
+
+TEST_F(StudyFrame, ARunThatWasCutOffGoesOnAfterItsParts) {
+  const RunOptions options{.record = folder / "cut-off.parts.jsonl"};
+  const auto whole = [&] { return run("cut-off", options).result.claims[0].measured.values; };
+  runs = 0;
+  EXPECT_EQ(message([&] { run("cut-off", options); }), "killed");
+  const auto before = read_file(options.record);
+  const auto resumed = whole();
+  EXPECT_EQ(read_file(options.record), before);  // the part was not measured again
+  std::filesystem::remove(options.record);
+  EXPECT_EQ(resumed, whole());
+}
+
+TEST_F(StudyFrame, WhatAnotherRunHasRecordedIsDropped) {
+  const auto file = folder / "of-the-tests.parts.jsonl";
+  runs = 0;
+  run("of-the-tests", {.scale = Scale::full, .record = file});
+  EXPECT_EQ(runs, 3);
+  run("of-the-tests", {.record = file});
+  EXPECT_EQ(runs, 6);
+  run("of-the-tests", {.record = file});
+  EXPECT_EQ(runs, 6);
+}
+
+TEST_F(StudyFrame, ALineThatAKillCutOffIsMeasuredAgain) {
+  const auto file = folder / "of-the-tests.parts.jsonl";
+  runs = 0;
+  run("of-the-tests", {.record = file});
+  const auto content = read_file(file);
+  write_file(file, content.substr(0, content.size() - 9));
+  run("of-the-tests", {.record = file});
+  EXPECT_EQ(runs, 4);
 }
 
 TEST_F(StudyFrame, AnErrorInsideAStudyComesOut) {

@@ -1,14 +1,44 @@
 #include "cajal/core/machine.h"
 
+#include <elf.h>
+#include <link.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 
+#include "cajal/core/error.h"
 #include "cajal/core/threads.h"
 #include "cajal/core/version.h"
 
 namespace cajal {
+namespace {
+
+/// Adds the build id of one loaded object, in hexadecimal.
+int add_build_id(dl_phdr_info* object, size_t, void* out) {
+  const std::string_view path = object->dlpi_name;
+  if (!path.empty() && path.find("/libcajal") == path.npos) return 0;
+  for (int i = 0; i < object->dlpi_phnum; ++i) {
+    const auto& header = object->dlpi_phdr[i];
+    if (header.p_type != PT_NOTE) continue;
+    const auto* at = reinterpret_cast<const char*>(object->dlpi_addr + header.p_vaddr);
+    const auto padded = [](size_t bytes) { return (bytes + 3) / 4 * 4; };
+    for (const auto* end = at + header.p_memsz; at + sizeof(ElfW(Nhdr)) <= end;) {
+      ElfW(Nhdr) note;
+      std::memcpy(&note, at, sizeof note);
+      const auto* id = at + sizeof note + padded(note.n_namesz);
+      if (note.n_type == NT_GNU_BUILD_ID)
+        for (size_t byte = 0; byte < note.n_descsz; ++byte)
+          *static_cast<std::string*>(out) += fmt::format("{:02x}", static_cast<uint8_t>(id[byte]));
+      at = id + padded(note.n_descsz);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
 
 Machine this_machine() {
   Machine machine;
@@ -31,6 +61,12 @@ Machine this_machine() {
 }
 
 std::string version() { return std::string(kVersion) + " (" + kRevision + ")"; }
+
+std::string program_identity() {
+  std::string out;
+  ::dl_iterate_phdr(add_build_id, &out);
+  return out;
+}
 
 Json provenance() {
   const auto machine = this_machine();

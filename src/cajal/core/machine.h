@@ -19,6 +19,10 @@ Machine this_machine();
 /// Version of this build and the git revision it was built from, e.g. "0.1.0 (1a2b3c4)".
 std::string version();
 
+/// The linker's fingerprints of this program and of the libraries of this project that it has
+/// loaded: equal only for the same code.
+std::string program_identity();
+
 /// What a result must carry to be compared: version, machine, threads.
 Json provenance();
 

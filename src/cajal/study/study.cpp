@@ -5,7 +5,6 @@
 #include <ctime>
 
 #include "cajal/core/machine.h"
-#include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/catalogue.h"
 #include "cajal/study/catalogue.h"
@@ -79,24 +78,56 @@ Lab::Lab(std::string slug, const RunOptions& options)
   require(options.seeds >= 0, "seeds: expected at least 1, got {}", options.seeds);
   const int count = options.seeds ? options.seeds : by_scale(1, 3, 3);
   for (int seed = 0; seed < count; ++seed) seeds_.push_back(static_cast<uint64_t>(seed));
+  if (options.record.empty()) return;
+  record_ = Record(options.record, {{"study", slug_},
+                                    {"scale", to_name(scale_)},
+                                    {"device", device_.str()},
+                                    {"program", program_identity()},
+                                    {"made by", provenance()}});
+  if (record_.size() > 0)
+    fmt::print(stderr, "{}: goes on after {} parts that an earlier run measured in {:.0f} s\n",
+               slug_, record_.size(), record_.seconds());
 }
 
-Figure Lab::over_seeds(const std::function<double(uint64_t seed)>& run) const {
+void Lab::measure(const std::string& part, uint64_t seed, const std::function<Json()>& make,
+                  const std::function<void(const Json& kept)>& take) {
+  if (const auto* kept = record_.find(part)) return take(*kept);
+  seed_everything(seed);
+  const Stopwatch watch;
+  const auto value = make();
+  record_.add(part, watch.seconds(), value);
+  if (!smoke()) fmt::print(stderr, "{}: {}: {:.1f} s\n", slug_, part, watch.seconds());
+}
+
+Figure Lab::over_seeds(const std::string& name, const std::function<double(uint64_t seed)>& run) {
+  return over_seeds(name, [&](uint64_t seed) { return std::vector<double>{run(seed)}; }).at(0);
+}
+
+std::vector<Figure> Lab::over_seeds(const std::string& name,
+                                    const std::function<std::vector<double>(uint64_t seed)>& run) {
+  std::vector<Figure> figures;
+  for (const uint64_t seed : seeds_) {
+    // A Figure, because its numbers may be infinite or none.
+    const auto values = part(name, seed, [&] { return Figure(run(seed)); }).values;
+    if (figures.empty()) figures.resize(values.size());
+    require(values.size() == figures.size(), "{}: {}: seed {} gave {} numbers, the first one {}",
+            slug_, name, seed, values.size(), figures.size());
+    for (size_t i = 0; i < values.size(); ++i) figures[i].values.push_back(values[i]);
+  }
+  return figures;
+}
+
+Figure Lab::over_seeds(const std::function<double(uint64_t seed)>& run) {
   return over_seeds([&](uint64_t seed) { return std::vector<double>{run(seed)}; }).at(0);
 }
 
-std::vector<Figure> Lab::over_seeds(
-    const std::function<std::vector<double>(uint64_t seed)>& run) const {
-  Progress progress(slug_, static_cast<int64_t>(seeds_.size()), "seeds");
+std::vector<Figure> Lab::over_seeds(const std::function<std::vector<double>(uint64_t seed)>& run) {
   std::vector<Figure> figures;
   for (const uint64_t seed : seeds_) {
     seed_everything(seed);
     const auto values = run(seed);
-    if (figures.empty()) figures.resize(values.size());
-    require(values.size() == figures.size(), "{}: seed {} gave {} numbers, the first one {}", slug_,
-            seed, values.size(), figures.size());
+    figures.resize(values.size());
     for (size_t i = 0; i < values.size(); ++i) figures[i].values.push_back(values[i]);
-    progress.add(1);
   }
   return figures;
 }
@@ -163,7 +194,8 @@ struct Session {
     result.slug = about.slug, result.title = about.title, result.paper = about.paper;
     result.year = about.year, result.scale = lab.scale_;
     result.seeds.assign(lab.seeds_.begin(), lab.seeds_.end());
-    result.command = options.command, result.finished = utc_now(), result.seconds = seconds;
+    result.command = options.command, result.finished = utc_now();
+    result.seconds = seconds + lab.record_.seconds();
     result.device = lab.device_.str();
     result.provenance = provenance();
     result.tables = {lab.tables_.begin(), lab.tables_.end()};

@@ -7,10 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "cajal/core/options.h"
 #include "cajal/core/random.h"
 #include "cajal/core/registry.h"
 #include "cajal/core/torch.h"
 #include "cajal/study/plot.h"
+#include "cajal/study/record.h"
 #include "cajal/study/result.h"
 
 /// The frame that a study stands in: it measures, fills tables and makes claims with a bar; the
@@ -56,7 +58,8 @@ struct RunOptions {
   Scale scale = Scale::standard;
   int seeds = 0;  // 0: one for smoke, else three
   std::string device = "auto";
-  std::string command = "";  // how the run was started, for the record
+  std::string command = "";           // how the run was started, for the result
+  std::filesystem::path record = {};  // where measured parts are kept; empty: nowhere
 };
 
 /// What a study works with: the scale it may run at, its seeds, and where its evidence goes.
@@ -79,11 +82,36 @@ class Lab {
   /// Numbers that are the same in every run of this study; `stream` makes independent sequences.
   Random random(uint64_t stream = 0) const { return Random(seeds_[0], stream); }
 
-  /// Runs once a seed, with every generator of libtorch seeded by it, and keeps what it returns.
-  Figure over_seeds(const std::function<double(uint64_t seed)>& run) const;
+  /// What `make` returns, from the record where an earlier, killed run has measured it. The
+  /// generators of libtorch are seeded before, so that a part owes nothing to those before it; it
+  /// must not leave anything behind but what it returns: numbers, text, vectors, CAJAL_OPTIONS.
+  template <class Make>
+  auto part(const std::string& name, Make&& make) {
+    return part(name, seeds_[0], std::forward<Make>(make));
+  }
+
+  /// The same for one seed of several.
+  template <class Make>
+  auto part(const std::string& name, uint64_t seed, Make&& make) {
+    std::invoke_result_t<Make> out{};
+    measure(
+        fmt::format("{}, seed {}", name, seed), seed,
+        [&]() -> Json {
+          out = make();
+          return options::write(out);
+        },
+        [&](const Json& kept) { options::read(kept, name, out); });
+    return out;
+  }
+
+  /// A part a seed: one number of each.
+  Figure over_seeds(const std::string& name, const std::function<double(uint64_t seed)>& run);
   /// The same for several numbers a run: one Figure for each.
-  std::vector<Figure> over_seeds(
-      const std::function<std::vector<double>(uint64_t seed)>& run) const;
+  std::vector<Figure> over_seeds(const std::string& name,
+                                 const std::function<std::vector<double>(uint64_t seed)>& run);
+
+  Figure over_seeds(const std::function<double(uint64_t seed)>& run);
+  std::vector<Figure> over_seeds(const std::function<std::vector<double>(uint64_t seed)>& run);
 
   TableWriter table(std::string name, std::vector<std::string> columns);
   ClaimWriter claim(std::string text);
@@ -99,10 +127,14 @@ class Lab {
  private:
   friend struct Session;  // runs the study and takes the evidence
 
+  void measure(const std::string& part, uint64_t seed, const std::function<Json()>& make,
+               const std::function<void(const Json& kept)>& take);
+
   std::string slug_;
   Scale scale_;
   std::vector<uint64_t> seeds_;
   torch::Device device_;
+  Record record_;
   std::deque<Table> tables_;  // deques: the writers point into them
   std::deque<Claim> claims_;
   std::vector<NotShown> not_shown_;
