@@ -1,4 +1,3 @@
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
 
@@ -10,8 +9,8 @@ namespace cajal {
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App app("See every neuron. Run only the ones that matter.", "cajal");
-  app.set_version_flag("--version", version());
+  CommandLine app("See every neuron. Run only the ones that matter.", "cajal");
+  app.set_version_flag(version());
   int exit_code = 0;
   for (const auto& [name, verb] : verbs().entries())
     verb.setup(*app.add_subcommand(name, verb.summary), exit_code);
@@ -20,14 +19,7 @@ int run(int argc, char** argv) {
     return 2;
   }
   if (argv[1][0] != '-') verbs().at(argv[1]);  // names the nearest verb there is
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& done) {
-    return app.exit(done);  // --help, --version
-  } catch (const CLI::ParseError& error) {
-    const auto chosen = app.get_subcommands();
-    fail("{}; see cajal {}--help", error.what(), chosen.empty() ? "" : chosen[0]->get_name() + " ");
-  }
+  if (const auto answered = app.parse(argc, argv)) return *answered;
   require(std::fflush(stdout) == 0, "the output could not be written");
   return exit_code;
 }

@@ -1,9 +1,9 @@
 #pragma once
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
 
 #include "cajal/core/registry.h"
+#include "command_line.h"
 
 namespace cajal {
 
@@ -11,7 +11,7 @@ namespace cajal {
 /// the callback may set `exit_code` (1: a claim or check failed) and throws Error for bad input.
 struct Verb {
   std::string summary;
-  std::function<void(CLI::App& app, int& exit_code)> setup;
+  std::function<void(CommandLine& app, int& exit_code)> setup;
 };
 
 inline Registry<Verb>& verbs() {

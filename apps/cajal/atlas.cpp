@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void setup_show(CLI::App& app) {
+void setup_show(CommandLine& app) {
   struct Options {
     std::string file;
     int64_t layer = 0, neuron = -1;
@@ -39,7 +39,7 @@ void setup_show(CLI::App& app) {
   });
 }
 
-void setup_report(CLI::App& app) {
+void setup_report(CommandLine& app) {
   struct Options {
     std::string file, output;
     bool json = false;
@@ -64,7 +64,7 @@ void setup_report(CLI::App& app) {
   });
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   app.require_subcommand(1);
   setup_atlas_build(
       *app.add_subcommand("build", "one pass over a text: what each FFN neuron does"));

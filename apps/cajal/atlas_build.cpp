@@ -205,7 +205,7 @@ void build_atlas(AtlasBuild& from) {
                plain.tokens, plain.seconds, seconds / plain.seconds);
 }
 
-void setup_atlas_build(CLI::App& app) {
+void setup_atlas_build(CommandLine& app) {
   auto from = std::make_shared<AtlasBuild>();
   app.add_option("MODEL", from->model, "checkpoint folder")->required();
   app.add_option("--text", from->text, "text file")->required();
@@ -240,7 +240,7 @@ void setup_atlas_build(CLI::App& app) {
   app.callback([from] { build_atlas(*from); });
 }
 
-void setup_atlas_merge(CLI::App& app) {
+void setup_atlas_merge(CommandLine& app) {
   auto from = std::make_shared<Merge>();
   app.add_option("FILES", from->files, "atlases of parts of one text")->required()->expected(1, -1);
   app.add_option("--output", from->output, "the atlas of all")->required();
@@ -250,7 +250,7 @@ void setup_atlas_merge(CLI::App& app) {
   app.callback([from] { merge(*from); });
 }
 
-void setup_atlas_match(CLI::App& app) {
+void setup_atlas_match(CommandLine& app) {
   auto from = std::make_shared<Match>();
   app.add_option("ATLAS", from->file, "atlas of MODEL, which is changed")->required();
   app.add_option("MODEL", from->model, "checkpoint folder")->required();

@@ -1,7 +1,7 @@
 #pragma once
-#include <CLI/CLI.hpp>
 #include <string>
 
+#include "../command_line.h"
 #include "cajal/atlas/measure.h"
 
 namespace cajal {
@@ -19,8 +19,8 @@ struct AtlasBuild {
 void build_atlas(AtlasBuild& from);
 
 // The parts of `cajal atlas` that make and change atlases.
-void setup_atlas_build(CLI::App& app);
-void setup_atlas_merge(CLI::App& app);
-void setup_atlas_match(CLI::App& app);
+void setup_atlas_build(CommandLine& app);
+void setup_atlas_merge(CommandLine& app);
+void setup_atlas_match(CommandLine& app);
 
 }  // namespace cajal

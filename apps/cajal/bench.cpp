@@ -5,7 +5,7 @@
 namespace cajal {
 namespace {
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   app.require_subcommand(1);
   for (const auto& [name, bench] : benches().entries())
     bench.setup(*app.add_subcommand(name, bench.summary));

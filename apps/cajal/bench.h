@@ -1,8 +1,8 @@
 #pragma once
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
 
+#include "../command_line.h"
 #include "cajal/core/registry.h"
 
 namespace cajal {
@@ -12,7 +12,7 @@ namespace cajal {
 /// JSON object; the callback throws Error for bad options.
 struct Bench {
   std::string summary;
-  std::function<void(CLI::App& app)> setup;
+  std::function<void(CommandLine& app)> setup;
 };
 
 inline Registry<Bench>& benches() {
@@ -26,7 +26,7 @@ struct ColdArguments {
   int threads = 0, rounds = 100;
   bool json = false;
 };
-inline void add_cold_options(CLI::App& app, ColdArguments& a) {
+inline void add_cold_options(CommandLine& app, ColdArguments& a) {
   app.add_option("--cold-mib", a.cold_mib, "weights that are rotated, in MiB")
       ->capture_default_str();
   app.add_option("--threads", a.threads, "0: one for each processor")->capture_default_str();

@@ -80,7 +80,7 @@ void print(const Json& json) {
       json.at("peak_gflops").at("bf16").get<double>(), json.at("bf16_error").get<double>());
 }
 
-void setup(CLI::App& app) {
+void setup(CommandLine& app) {
   const auto o = std::make_shared<Options>();
   app.add_option("--neurons", o->neurons, "of the first model")->capture_default_str();
   app.add_option("--others", o->others, "of the second")->capture_default_str();

@@ -146,7 +146,7 @@ void run(const Options& o) {
              1000 * start, readable_bytes(peak));
 }
 
-void setup(CLI::App& app) {
+void setup(CommandLine& app) {
   const auto o = std::make_shared<Options>();
   auto* model = app.add_option("--model", o->model, "checkpoint folder or GGUF file");
   app.add_option("--shape", o->shape, "random weights of this shape: 1B, 100M, tiny")

@@ -166,7 +166,7 @@ void run(const FffArguments& a) {
              read / times.median_seconds(0) / 1e9);
 }
 
-void setup(CLI::App& app) {
+void setup(CommandLine& app) {
   const auto a = std::make_shared<FffArguments>();
   app.add_option("--depth", a->depth, "decisions on a path")->capture_default_str();
   app.add_option("--leaf", a->leaf, "neurons of a leaf")->capture_default_str();

@@ -151,7 +151,7 @@ void run(Request request) {
                          .dump(2));
 }
 
-void setup(CLI::App& app) {
+void setup(CommandLine& app) {
   struct Words {
     std::vector<std::string> formats = {"q4_0", "q8_0"};
     std::string selector = "fixed";

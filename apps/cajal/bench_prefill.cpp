@@ -136,7 +136,7 @@ void run(const PrefillArguments& a) {
                            .dump());
 }
 
-void setup(CLI::App& app) {
+void setup(CommandLine& app) {
   const auto a = std::make_shared<PrefillArguments>();
   app.add_option("--width", a->width, "features in and out")->capture_default_str();
   app.add_option("--neurons", a->neurons, "hidden neurons")->capture_default_str();

@@ -338,7 +338,7 @@ void print(const Json& json) {
                100 * row.at("live_groups_regrouped").get<double>());
 }
 
-void setup(CLI::App& app) {
+void setup(CommandLine& app) {
   const auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "checkpoint folder with a tokenizer")->required();
   app.add_option("--text", o->text, "text file that is decoded and judged by")->required();

@@ -93,7 +93,7 @@ void path(const std::string& name, bool json) {
   fmt::print("{}\n", place.folder.string());
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   app.require_subcommand(1);
   struct Arguments {
     std::string name;

@@ -328,7 +328,7 @@ void run(const std::string& name, const std::string& text, const std::string& ou
       (demo.output / "planned").string());
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   struct Options {
     std::string model = "opt-classics", text, output = "cajal-demo";
   };

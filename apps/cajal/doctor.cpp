@@ -96,7 +96,7 @@ void report(bool json, bool measure) {
   }
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   const auto json = std::make_shared<bool>(false), measure = std::make_shared<bool>(false);
   app.add_flag("--json", *json, "one JSON object on stdout");
   app.add_flag("--measure", *measure, "also the limits of memory and arithmetic, for some seconds");

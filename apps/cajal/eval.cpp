@@ -85,7 +85,7 @@ void run(const EvalArguments& arguments) {
   fmt::print("peak memory      {}\n", readable_bytes(peak_memory_bytes()));
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   const auto arguments = std::make_shared<EvalArguments>();
   app.add_option("MODEL", arguments->model,
                  "checkpoint folder, GGUF file, or an embedded model's name")
@@ -94,7 +94,7 @@ void setup(CLI::App& app, int&) {
       ->required();
   app.add_option("--context", arguments->context,
                  "tokens of a window; 0: the model's context, at most 1024")
-      ->check(CLI::NonNegativeNumber);
+      ->not_negative();
   app.add_option("--batch", arguments->batch, "windows at a time")->capture_default_str();
   app.add_option("--threads", arguments->threads, "0: all that this process may use")
       ->capture_default_str();

@@ -106,7 +106,7 @@ void run(const GenerateArguments& arguments) {
   }
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   const auto arguments = std::make_shared<GenerateArguments>();
   auto& sampling = arguments->sampling;
   app.add_option("MODEL", arguments->model,

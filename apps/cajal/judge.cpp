@@ -111,7 +111,7 @@ void mock(const Arguments& a) {
   server.wait();
 }
 
-void setup_run(CLI::App& app) {
+void setup_run(CommandLine& app) {
   auto a = std::make_shared<Arguments>();
   app.add_option("FILE", a->file,
                  "pairs, a JSON object a line: query, response1, response2, human");
@@ -144,7 +144,7 @@ void setup_run(CLI::App& app) {
   app.callback([a] { run(*a); });
 }
 
-void setup_mock(CLI::App& app) {
+void setup_mock(CommandLine& app) {
   auto a = std::make_shared<Arguments>();
   app.add_option("--pairs", a->simulate, "of the simulated world (2553)");
   app.add_option("--seed", a->seed)->capture_default_str();
@@ -160,7 +160,7 @@ void setup_mock(CLI::App& app) {
   app.callback([a] { mock(*a); });
 }
 
-void setup_assist(CLI::App& app) {
+void setup_assist(CommandLine& app) {
   auto a = std::make_shared<Arguments>();
   app.add_option("TRACE", a->file, "from cajal judge run --trace")->required();
   app.add_option("--log", a->log, "file that decisions are appended to")->required();
@@ -172,7 +172,7 @@ void setup_assist(CLI::App& app) {
   });
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   app.require_subcommand(1);
   setup_run(*app.add_subcommand("run", "judge pairs of answers by a network of chat models"));
   setup_mock(*app.add_subcommand("mock", "serve a simulated chat model on the loopback"));

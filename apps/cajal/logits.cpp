@@ -178,7 +178,7 @@ void run(const LogitsArguments& arguments) {
   print_likeliest(opened, out.at("logits"), arguments.json);
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   const auto arguments = std::make_shared<LogitsArguments>();
   app.add_option("MODEL", arguments->model,
                  "checkpoint folder, GGUF file, or an embedded model's name")

@@ -64,7 +64,7 @@ void verify(const ModelArguments& arguments, int& exit_code) {
   exit_code = 1;
 }
 
-void setup(CLI::App& app, int& exit_code) {
+void setup(CommandLine& app, int& exit_code) {
   app.require_subcommand(1);
   const auto arguments = std::make_shared<ModelArguments>();
   const auto add = [&](const char* name, const char* summary) {

@@ -108,7 +108,7 @@ void run(Options& o) {
             << "; cajal eval and cajal generate take it as any model\n";
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   auto o = std::make_shared<Options>();
   auto& m = o->moefy;
   app.add_option("MODEL", o->model, "checkpoint folder, or an embedded model's name")->required();

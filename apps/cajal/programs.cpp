@@ -31,13 +31,10 @@ void become(const std::string& name, const std::string& verb,
 /// A program takes the arguments of its only verb, or `front` (the verb) and those.
 bool add(const std::string& program, const std::string& verb, const std::string& summary,
          const std::vector<std::string>& front = {}) {
-  return verbs().add(verb, {summary, [=](CLI::App& app, int&) {
-                              app.prefix_command();  // all that follows belongs to the program
-                              app.set_help_flag();   // --help, too
-                              app.callback([=, &app] {
+  return verbs().add(verb, {summary, [=](CommandLine& app, int&) {
+                              app.pass_on([=](const std::vector<std::string>& rest) {
                                 auto arguments = front;
-                                for (const auto& argument : app.remaining())
-                                  arguments.push_back(argument);
+                                arguments.insert(arguments.end(), rest.begin(), rest.end());
                                 become(program, verb, arguments);
                               });
                             }});

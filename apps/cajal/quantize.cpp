@@ -88,7 +88,7 @@ void quantize(const std::string& input, Format format, const fs::path& output) {
                                 : quantize_model(source, format, output);
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   struct Options {
     std::string input, format = "q8_0", output;
   };

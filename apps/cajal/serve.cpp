@@ -140,18 +140,18 @@ void serve_atlas(const Options&) { fail("this build has no server: cpp-httplib w
 
 #endif
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   auto from = std::make_shared<Options>();
   app.add_option("ATLAS|MODEL", from->subject, "an atlas, or a model of which a small one is built")
       ->capture_default_str();
   app.add_option("--model", from->model, "the model of the atlas, for texts typed into the page");
   app.add_option("--port", from->port, "0 = any free one")
-      ->check(CLI::Range(0, 65535))
+      ->between(0, 65535)
       ->capture_default_str();
   app.add_option("--host", from->host, "address to listen at; others than loopback are open to all")
       ->capture_default_str();
   app.add_option("--tokens", from->tokens, "of the text, where an atlas is built")
-      ->check(CLI::PositiveNumber)
+      ->positive()
       ->capture_default_str();
   app.add_flag("--json", from->json, "one JSON object on stdout: where it is served");
   app.callback([from] { serve_atlas(*from); });

@@ -64,7 +64,7 @@ void share(const Options& o) {
   std::cerr << "written to " << o.output << "; cajal eval and cajal train --init take it\n";
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "checkpoint folder")->required();
   app.add_option("--networks", o->networks, "FFNs to keep; layers that write alike share one");

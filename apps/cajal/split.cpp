@@ -126,7 +126,7 @@ void split(const Options& o) {
             << "; cajal eval and cajal generate take it as any model\n";
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "checkpoint folder or GGUF file")->required();
   app.add_option("--plan", o->plan, "heavy=q8_0,rest=q4_0 | all=q5_0 | random=..., | inverse=...");

@@ -111,7 +111,7 @@ void tokenize(const TokenizeArguments& arguments) {
   print_tokens(tokenizer.encode_tokens(text, specials, written), arguments.json);
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   auto arguments = std::make_shared<TokenizeArguments>();
   app.add_option("DIR", arguments->folder, "folder of the tokenizer, or its file (GGUF too)");
   auto* text = app.add_option("--text", arguments->text, "text to encode");

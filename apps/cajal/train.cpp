@@ -56,7 +56,7 @@ void train_from(const Arguments& arguments, const std::string& command) {
     fmt::print("stopped; go on with:  {}{}\n", command, arguments.resume ? "" : " --resume");
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   const auto arguments = std::make_shared<Arguments>();
   app.add_option("config", arguments->config, "training config, see configs/ and docs/training.md")
       ->required();

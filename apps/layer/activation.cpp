@@ -89,7 +89,7 @@ void fit(const Request& request) {
              request.name, request.range, request.range, found.largest_gap, found.rms);
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   app.require_subcommand(1);
   const auto request = std::make_shared<Request>();
   auto* listed = app.add_subcommand("list", "every law with its formula and parameters");

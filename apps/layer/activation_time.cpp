@@ -1,6 +1,5 @@
 #include "activation_time.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "cajal/core/machine.h"
@@ -108,7 +107,7 @@ void run(const ActivationArguments& a) {
 
 }  // namespace
 
-void setup_activation_time(CLI::App& app) {
+void setup_activation_time(CommandLine& app) {
   const auto a = std::make_shared<ActivationArguments>();
   app.add_option("names", a->names, "activations of `cajal layer list` (default: all)");
   app.add_option("--elements", a->elements, "numbers that go through each")->capture_default_str();

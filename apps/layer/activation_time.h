@@ -1,9 +1,9 @@
 #pragma once
-#include <CLI/CLI.hpp>
+#include "../command_line.h"
 
 namespace cajal {
 
 /// `cajal activation time`: every activation, forward and backward, over a copy of its bytes.
-void setup_activation_time(CLI::App& app);
+void setup_activation_time(CommandLine& app);
 
 }  // namespace cajal

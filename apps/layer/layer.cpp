@@ -234,7 +234,7 @@ void time(const Request& request) {
                1e9 * seconds / elements, layer.inputs[0].name);
 }
 
-void setup(CLI::App& app, int&) {
+void setup(CommandLine& app, int&) {
   app.require_subcommand(1);
   const auto request = std::make_shared<Request>();
   const auto verb = [&](const char* name, const char* what, void (*work)(const Request&)) {
@@ -242,14 +242,14 @@ void setup(CLI::App& app, int&) {
     sub->callback([request, work] { work(*request); });
     return sub;
   };
-  const auto named = [&](CLI::App* sub) {
+  const auto named = [&](CommandLine* sub) {
     sub->add_option("name", request->name, "a layer of `cajal layer list`")->required();
     return sub->add_option("--options", request->options, "JSON object of options");
   };
-  const auto json = [&](CLI::App* sub) {
+  const auto json = [&](CommandLine* sub) {
     sub->add_flag("--json", request->json, "one JSON object on stdout");
   };
-  const auto seeded = [&](CLI::App* sub) {
+  const auto seeded = [&](CommandLine* sub) {
     sub->add_option("--seed", request->seed, "of the parameters that no file gives");
     sub->add_option("--device", request->device, "auto, cpu, cuda or cuda:N");
   };
@@ -277,7 +277,7 @@ void setup(CLI::App& app, int&) {
   named(timed);
   timed->add_option("--shape", request->shapes, "of an input: 8,128,64 or NAME=8,128,64");
   timed->add_option("--type", request->type, "of the numbers")
-      ->check(CLI::IsMember({"f32", "f64", "bf16", "f16"}));
+      ->one_of({"f32", "f64", "bf16", "f16"});
   timed->add_option("--threads", request->threads, "0: every processor");
   timed->add_option("--rounds", request->rounds, "how many times each is timed");
   seeded(timed);
