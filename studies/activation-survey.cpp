@@ -141,7 +141,7 @@ void deep_networks(study::Lab& lab) {
   for (const auto& law : all ? kCompared : few) {
     std::vector<study::Cell> row{law};
     for (const auto kind : kinds)
-      row.emplace_back(lab.over_seeds([&](uint64_t) {
+      row.emplace_back(lab.over_seeds(fmt::format("{}, {}", to_name(kind), law), [&](uint64_t) {
         BenchmarkNet net(BenchmarkNetOptions{.kind = kind,
                                              .activation = law,
                                              .colours = 1,
@@ -173,19 +173,27 @@ void benchmark(study::Lab& lab) {
   const auto text = characters("classics/train", 400'000),
              held = characters("classics/valid", 20'000);
 
+  const int64_t characters_in_use = text.max().item<int64_t>() + 1;
   std::map<std::string, std::vector<Figure>> results;
   for (const auto& law : kCompared) {
     const double gain = measured(law).gain;
-    results[law] = lab.over_seeds([&](uint64_t) -> std::vector<double> {
-      SmallCnn cnn(law, 1, lab.by_scale<int64_t>(4, 16, 64), 10);
-      const double fashion_share = classify([&](const Tensor& x) { return cnn->forward(x); }, *cnn,
-                                            clothes, clothes_test, cnn_steps);
-      PlainMlp mlp(law, 784, 64, 20, 10, gain);
-      const double digit_share =
-          classify([&](const Tensor& x) { return mlp->forward(x.flatten(1)); }, *mlp, numbers,
-                   numbers_test, mlp_steps);
-      CharacterModel model(law, text.max().item<int64_t>() + 1, 32, 64);
-      return {fashion_share, digit_share, train::fit_characters(model, text, held, text_steps)};
+    const auto with = [&](const char* task, const std::function<double()>& learn) {
+      results[law].push_back(
+          lab.over_seeds(fmt::format("{}, {}", task, law), [&](uint64_t) { return learn(); }));
+    };
+    with("CNN", [&] {
+      SmallCnn net(law, 1, lab.by_scale<int64_t>(4, 16, 64), 10);
+      return classify([&](const Tensor& x) { return net->forward(x); }, *net, clothes, clothes_test,
+                      cnn_steps);
+    });
+    with("20 layers", [&] {
+      PlainMlp net(law, 784, 64, 20, 10, gain);
+      return classify([&](const Tensor& x) { return net->forward(x.flatten(1)); }, *net, numbers,
+                      numbers_test, mlp_steps);
+    });
+    with("characters", [&] {
+      CharacterModel net(law, characters_in_use, 32, 64);
+      return train::fit_characters(net, text, held, text_steps);
     });
   }
   // Ranks over tasks and seeds, without the floor.

@@ -103,7 +103,7 @@ void methods(study::Lab& lab) {
   std::map<std::string, std::vector<study::Figure>> all;
   for (const char* method : {"ff", "bp-ff", "bp", "bp-l1", "random"}) {
     auto& f = all[method] = lab.over_seeds(
-        [&](uint64_t) { return figures(run_method(lab, method, task), task.classes); });
+        method, [&](uint64_t) { return figures(run_method(lab, method, task), task.classes); });
     const size_t width = std::size(kColumns);
     for (size_t l = 0; l < kLayers; ++l) {
       std::vector<study::Cell> row{method, static_cast<int64_t>(l + 1)};
@@ -148,33 +148,29 @@ double between(const torch::Tensor& shared, std::vector<int64_t> a, std::vector<
 
 void look_alikes(study::Lab& lab) {
   const auto task = study::find_images(lab, "fashion-mnist", 1).standardised(kMean, kDeviation);
-  std::vector<std::vector<double>> shared(10, std::vector<double>(10));
   const std::vector<int64_t> tops{0, 2, 4, 6}, shoes{5, 7, 9};
-  const auto f = lab.over_seeds([&](uint64_t) -> std::vector<double> {
+  const auto f = lab.over_seeds("ff on clothes", [&](uint64_t) {
     const auto seen = run_method(lab, "ff", task);
     const auto o = atlas::overlap(atlas::ensembles(seen.h[0], seen.labels, task.classes));
-    for (int64_t i = 0; i < 10; ++i)
-      for (int64_t j = 0; j < 10; ++j)
-        shared[i][j] +=
-            static_cast<double>(o[i][j].item<int64_t>()) / static_cast<double>(lab.seeds().size());
-    return {seen.accuracy, between(o, tops, tops), between(o, shoes, shoes),
-            between(o, tops, shoes)};
+    std::vector<double> out{seen.accuracy, between(o, tops, tops), between(o, shoes, shoes),
+                            between(o, tops, shoes)};
+    for (int64_t i = 0; i < 100; ++i)
+      out.push_back(static_cast<double>(o[i / 10][i % 10].item<int64_t>()));
+    return out;
   });
+  std::vector<std::vector<double>> shared(10);
+  for (size_t i = 0; i < 100; ++i) shared[i / 10].push_back(f[4 + i].mean());
   auto table =
       lab.table("units shared by ensembles of layer 1, " + task.name, {"pair of classes", "units"});
   table.row("both of T-shirt, pullover, coat, shirt", f[1]);
   table.row("both of sandal, sneaker, boot", f[2]);
   table.row("one of each", f[3]);
-  table.row("(accuracy of FF, %)", study::Figure([&] {
-              auto percent = f[0].values;
-              for (auto& v : percent) v *= 100;
-              return percent;
-            }()));
   lab.plot(plot::HeatMap{.title = "Units shared by ensembles of layer 1",
                          .columns = {std::begin(kFashion), std::end(kFashion)},
                          .rows = {std::begin(kFashion), std::end(kFashion)},
                          .values = shared,
                          .unit = "units"});
+  lab.note("accuracy of FF on clothes: " + study::text(f[0], true));
   lab.claim("units shared by look-alikes over units shared across, lower of tops and shoes")
       .paper("alike classes share units")
       .measured(std::min(f[1].mean(), f[2].mean()) / std::max(f[3].mean(), 1e-9))
@@ -190,7 +186,7 @@ void left_out_class(study::Lab& lab) {
   auto table = lab.table("a class never seen, FF layer 1",
                          {"class", "ensemble, units", "sparsity", "z of its ensemble's activation",
                           "largest Jaccard with another"});
-  const auto f = lab.over_seeds([&](uint64_t) -> std::vector<double> {
+  const auto f = lab.over_seeds("a class left out", [&](uint64_t) -> std::vector<double> {
     auto options = net_options(known);
     options.classes = unseen;
     options.layers = 1;  // layers learn from below upwards: more of them would not change this one

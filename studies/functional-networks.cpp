@@ -45,9 +45,9 @@ train::DescentOptions tuned(study::Choices& choices, const std::string& name,
 }
 
 struct BumpFigures {
-  Figure correct, shifted, drop, twice, few, few_roughness;
-  double roughness = 0;
-  int64_t weights = 0;
+  Figure correct, twice, roughness, weights;  // trained on many curves, bumps anywhere
+  Figure shifted, drop;                       // trained on centred bumps
+  Figure few, few_roughness;                  // trained on 100 curves
 };
 
 BumpFigures on_bumps(study::Lab& lab, study::Choices& choices, const std::string& name) {
@@ -60,40 +60,40 @@ BumpFigures on_bumps(study::Lab& lab, study::Choices& choices, const std::string
   const auto make = method(name, 4, 25);
   const train::DescentOptions epochs{.epochs = lab.by_scale(1, 15, 30), .batch = 32, .decay = 0.2},
       steps{.batch = 32, .steps = lab.by_scale(5, 400, 1000), .decay = 0.2};
+  const auto learnt = [&](const CurveSet& curves, const train::DescentOptions& options) {
+    auto model = make(curves);
+    train::fit_curves(model, curves, options);
+    return model;
+  };
+  const auto roughness = [](const CurveModel& m) { return m.roughness ? m.roughness() : 0; };
   const uint64_t first = lab.seeds()[0];
   const auto on_many = tuned(choices, name, "bumps", make, draw(many, placed, first), epochs),
              on_centred =
                  tuned(choices, name, "centred", make, draw(many / 2, centred, first), epochs),
              on_few = tuned(choices, name, "100 curves", make, draw(100, placed, first + 900),
                             steps, lab.by_scale(1, 3, 5));
-  BumpFigures out;
-  const auto figures = lab.over_seeds([&](uint64_t seed) -> std::vector<double> {
-    const auto learned = draw(many, placed, seed), test = draw(tested, placed, seed + 500);
-    const auto model = make(learned);
-    train::fit_curves(model, learned, on_many);
-    const double correct = train::curve_accuracy(model, test);
-    out.roughness = model.roughness ? model.roughness() : 0, out.weights = model.weights();
-    const auto dense = draw(tested, fine, seed + 500);
-    const double twice =
-        model.at_twice ? train::share_correct(train::outputs(model.at_twice, dense.x), dense.y) : 0;
-    const auto middle = draw(many / 2, centred, seed);
-    const auto still = make(middle);
-    train::fit_curves(still, middle, on_centred);
-    const double here = train::curve_accuracy(still, draw(tested, centred, seed + 500)),
-                 there = train::curve_accuracy(still, draw(tested, moved, seed + 500));
-    const auto few = draw(100, placed, seed + 900);
-    const auto small = make(few);
-    train::fit_curves(small, few, on_few);
-    return {correct,
-            there,
-            here - there,
-            twice,
-            train::curve_accuracy(small, test),
-            small.roughness ? small.roughness() : 0};
+  const auto anywhere =
+      lab.over_seeds(name + ", bumps anywhere", [&](uint64_t seed) -> std::vector<double> {
+        const auto model = learnt(draw(many, placed, seed), on_many);
+        const auto dense = draw(tested, fine, seed + 500);
+        return {train::curve_accuracy(model, draw(tested, placed, seed + 500)),
+                model.at_twice
+                    ? train::share_correct(train::outputs(model.at_twice, dense.x), dense.y)
+                    : 0,
+                roughness(model), static_cast<double>(model.weights())};
+      });
+  const auto middle =
+      lab.over_seeds(name + ", centred bumps", [&](uint64_t seed) -> std::vector<double> {
+        const auto model = learnt(draw(many / 2, centred, seed), on_centred);
+        const double here = train::curve_accuracy(model, draw(tested, centred, seed + 500)),
+                     there = train::curve_accuracy(model, draw(tested, moved, seed + 500));
+        return {there, here - there};
+      });
+  const auto few = lab.over_seeds(name + ", 100 curves", [&](uint64_t seed) -> std::vector<double> {
+    const auto model = learnt(draw(100, placed, seed + 900), on_few);
+    return {train::curve_accuracy(model, draw(tested, placed, seed + 500)), roughness(model)};
   });
-  out.correct = figures[0], out.shifted = figures[1], out.drop = figures[2], out.twice = figures[3];
-  out.few = figures[4], out.few_roughness = figures[5];
-  return out;
+  return {anywhere[0], anywhere[1], anywhere[2], anywhere[3], middle[0], middle[1], few[0], few[1]};
 }
 
 void bumps(study::Lab& lab, study::Choices& choices) {
@@ -105,7 +105,7 @@ void bumps(study::Lab& lab, study::Choices& choices) {
   for (const auto& name : kMethods) {
     const auto& f = found[name] = on_bumps(lab, choices, name);
     const bool resamples = name == "fnn-conv" || name == "fnn-mixed";
-    table.row(name, f.correct, f.weights, f.roughness > 0 ? study::Cell(f.roughness) : "",
+    table.row(name, f.correct, f.weights, f.roughness.mean() > 0 ? study::Cell(f.roughness) : "",
               f.shifted, f.drop, resamples ? study::Cell(f.twice) : "", f.few);
   }
   const auto &conv = found["fnn-conv"], &cnn = found["cnn"];
@@ -130,7 +130,7 @@ void bumps(study::Lab& lab, study::Choices& choices) {
       .at_most(0.01);
   lab.claim("weights of fnn-conv over those of the plain cnn")
       .paper("few parameters")
-      .measured(static_cast<double>(conv.weights) / static_cast<double>(cnn.weights))
+      .measured(conv.weights.mean() / cnn.weights.mean())
       .at_most(0.5);
   lab.claim("100 curves: kernel roughness of fnn-conv over that of the plain cnn")
       .paper("smoothness preserving")
@@ -154,12 +154,13 @@ void brain_waves(study::Lab& lab, study::Choices& choices) {
   for (const double decibel : {-6.0, 0.0, 6.0}) {
     std::vector<study::Cell> row{decibel};
     for (const auto& name : methods)
-      row.emplace_back(lab.over_seeds([&](uint64_t seed) {
-        const auto learned = draw(many, decibel, seed);
-        const auto model = method(name, 3, 33)(learned);
-        train::fit_curves(model, learned, options[name]);
-        return train::curve_accuracy(model, draw(tested, decibel, seed + 500));
-      }));
+      row.emplace_back(
+          lab.over_seeds(fmt::format("{}, EEG-like at {} dB", name, decibel), [&](uint64_t seed) {
+            const auto learned = draw(many, decibel, seed);
+            const auto model = method(name, 3, 33)(learned);
+            train::fit_curves(model, learned, options[name]);
+            return train::curve_accuracy(model, draw(tested, decibel, seed + 500));
+          }));
     table.add(std::move(row));
   }
 }
@@ -169,17 +170,22 @@ std::vector<Figure> over_splits(
     study::Lab& lab, study::Choices& choices, const std::string& name, const std::string& where,
     const CurveSet& set, const Make& make, train::DescentOptions options,
     const std::function<std::vector<double>(const CurveModel&, const CurveSet&)>& judge) {
-  std::vector<Figure> out;
-  for (int i = 0; i < lab.by_scale(1, 10, 20); ++i) {
-    seed_everything(static_cast<uint64_t>(100 + i));
+  const auto halves = [&](uint64_t seed) {  // 80 and 20 %
+    seed_everything(seed);
     const auto order = torch::randperm(set.x.size(0), torch::kLong);
     const int64_t cut = set.x.size(0) * 4 / 5;
-    const auto learned = set.rows(order.slice(0, 0, cut));
-    if (i == 0)
-      options = tuned(choices, name, where, make, learned, options, lab.by_scale(1, 1, 5));
-    const auto model = make(learned);
-    train::fit_curves(model, learned, options);
-    const auto values = judge(model, set.rows(order.slice(0, cut)));
+    return std::pair{set.rows(order.slice(0, 0, cut)), set.rows(order.slice(0, cut))};
+  };
+  constexpr uint64_t kFirst = 100;
+  options = tuned(choices, name, where, make, halves(kFirst).first, options, lab.by_scale(1, 1, 5));
+  std::vector<Figure> out;
+  for (uint64_t i = kFirst; i < kFirst + lab.by_scale<uint64_t>(1, 10, 20); ++i) {
+    const auto values = lab.part(fmt::format("{}, {}", name, where), i, [&] {
+      const auto [learned, test] = halves(i);
+      const auto model = make(learned);
+      train::fit_curves(model, learned, options);
+      return judge(model, test);
+    });
     out.resize(values.size());
     for (size_t f = 0; f < values.size(); ++f) out[f].values.push_back(values[f]);
   }

@@ -53,7 +53,8 @@ void approximate(study::Lab& lab) {
       lab.table("one neuron on [-1, 1]", {"target", "model", "weights", "max error", "RMS"});
   const auto add = [&](const std::string& target, const char* model, int weights, const Tensor& y,
                        const std::function<Tensor()>& fit) {
-    const auto figures = lab.over_seeds([&](uint64_t) -> std::vector<double> {
+    const auto name = fmt::format("{}, {}, {} weights", target, model, weights);
+    const auto figures = lab.over_seeds(name, [&](uint64_t) -> std::vector<double> {
       const auto error = fit() - y;
       return {error.abs().max().item<double>(), error.square().mean().sqrt().item<double>()};
     });
@@ -100,12 +101,53 @@ void approximate(study::Lab& lab) {
 struct Rival {
   std::string name;
   SuperResolutionOptions options;
+  bool shown = false;  // in the picture
 };
 
-int64_t weights_of(const SuperResolutionOptions& options) {
-  int64_t count = 0;
-  for (const auto& parameter : SuperResolution(options)->parameters()) count += parameter.numel();
-  return count;
+struct Size {
+  int64_t weights = 0;
+  double work = 0;  // multiplications per pixel in
+};
+Size size_of(const SuperResolutionOptions& options) {
+  const SuperResolution net(options);
+  Size out{0, net->work_per_pixel()};
+  for (const auto& parameter : net->parameters()) out.weights += parameter.numel();
+  return out;
+}
+
+/// What a trained network makes of the test photos.
+struct Restored {
+  std::vector<double> figures;  // ms a step; PSNR and SSIM of both photos; mean PSNR
+  double divisor = 0;           // the smallest of any of its Paons
+  std::vector<std::vector<double>> crops;
+};
+CAJAL_OPTIONS(Restored, figures, divisor, crops)
+
+Restored restore(const SuperResolutionOptions& options, const study::PatchPairs& data,
+                 int64_t steps, const std::vector<Tensor>& truth,
+                 const std::vector<Tensor>& small) {
+  SuperResolution net(options);
+  const auto run = train::descend(
+      net->parameters(), data.low.size(0),
+      [&](const Tensor& rows) {
+        return (net->forward(data.low.index_select(0, rows)) - data.high.index_select(0, rows))
+            .abs()
+            .mean();
+      },
+      {.batch = 16, .steps = steps, .rate = 2e-3, .decay = 0.3, .clip = 1});
+  Restored out{{1e3 * run.seconds}, 1e9, {}};
+  const torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    const auto x = small[i].unsqueeze(0).unsqueeze(0) - 0.5;
+    const auto y = net->forward(x)[0][0] + 0.5;
+    const auto one = study::quality(y, truth[i], options.scale);
+    out.figures.insert(out.figures.end(), {one.psnr, one.ssim});
+    out.divisor = std::min(out.divisor, net->smallest_divisor(x));
+    const auto crop = study::middle(y).to(torch::kDouble).contiguous();
+    out.crops.emplace_back(crop.data_ptr<double>(), crop.data_ptr<double>() + crop.numel());
+  }
+  out.figures.push_back((out.figures[1] + out.figures[3]) / 2);
+  return out;
 }
 
 std::vector<Rival> rivals(int64_t channels, int64_t blocks, int64_t scale) {
@@ -118,16 +160,12 @@ std::vector<Rival> rivals(int64_t channels, int64_t blocks, int64_t scale) {
                                   .picture_skip = true};
   };
   auto wide = with(relu), half = with(pade_s);
-  while (weights_of(wide) < weights_of(with(pade_s))) ++wide.channels;
+  while (size_of(wide).weights < size_of(with(pade_s)).weights) ++wide.channels;
   half.blocks = blocks / 2;
-  return {{"ResNet", with(relu)},
-          {"ResNet, equal weights", wide},
-          {"ResNet with PAU", with(pau)},
-          {"quadratic", with(quadratic)},
-          {"Self-ONN 3", with(generative)},
-          {"SuperONN 3", with(super_neuron)},
-          {"PadeNet-A [1/1]", with(pade_a)},
-          {"PadeNet-S [1/1]", with(pade_s)},
+  return {{"ResNet", with(relu), true},        {"ResNet, equal weights", wide, true},
+          {"ResNet with PAU", with(pau)},      {"quadratic", with(quadratic)},
+          {"Self-ONN 3", with(generative)},    {"SuperONN 3", with(super_neuron)},
+          {"PadeNet-A [1/1]", with(pade_a)},   {"PadeNet-S [1/1]", with(pade_s), true},
           {"PadeNet-S, half the blocks", half}};
 }
 
@@ -155,47 +193,30 @@ void super_resolution(study::Lab& lab) {
     for (size_t i = 0; i < 2; ++i) {
       const auto y = math::resize_bicubic(small[i], truth[i].size(0), truth[i].size(1));
       q[i] = study::quality(y, truth[i], scale);
-      crops[i] = {truth[i], y};
+      crops[i] = {study::middle(truth[i]), study::middle(y)};
     }
     psnr["bicubic"] = (q[0].psnr + q[1].psnr) / 2;
     table.row("bicubic", 0, "", "", q[0].psnr, q[0].ssim, q[1].psnr, q[1].ssim, psnr["bicubic"]);
   }
   double divisor = 1e9;
   for (const auto& rival : rivals(lab.by_scale(4, 16, 64), lab.by_scale(2, 4, 8), scale)) {
-    double work = 0;
-    std::vector<Tensor> last;
-    const auto figures = lab.over_seeds([&](uint64_t seed) -> std::vector<double> {
-      const auto data = study::patch_pairs(train_photos, lab.by_scale(32, 3000, 20'000), side,
-                                           scale, Random(seed, 9));
-      SuperResolution net(rival.options);
-      work = net->work_per_pixel();
-      const auto run = train::descend(
-          net->parameters(), data.low.size(0),
-          [&](const Tensor& rows) {
-            return (net->forward(data.low.index_select(0, rows)) - data.high.index_select(0, rows))
-                .abs()
-                .mean();
-          },
-          {.batch = 16, .steps = steps, .rate = 2e-3, .decay = 0.3, .clip = 1});
-      std::vector<double> out = {1e3 * run.seconds};
-      last.clear();
-      for (size_t i = 0; i < 2; ++i) {
-        const torch::NoGradGuard no_grad;
-        const auto x = small[i].unsqueeze(0).unsqueeze(0) - 0.5;
-        last.push_back(net->forward(x)[0][0] + 0.5);
-        const auto one = study::quality(last.back(), truth[i], scale);
-        out.insert(out.end(), {one.psnr, one.ssim});
-        divisor = std::min(divisor, net->smallest_divisor(x));
-      }
-      out.push_back((out[1] + out[3]) / 2);
-      return out;
-    });
+    std::vector<Figure> figures(6);
+    for (const auto seed : lab.seeds()) {
+      const auto one = lab.part(rival.name, seed, [&] {
+        const auto data = study::patch_pairs(train_photos, lab.by_scale(32, 3000, 20'000), side,
+                                             scale, Random(seed, 9));
+        return restore(rival.options, data, steps, truth, small);
+      });
+      for (size_t i = 0; i < 6; ++i) figures[i].values.push_back(one.figures[i]);
+      divisor = std::min(divisor, one.divisor);
+      if (seed != lab.seeds()[0] || !rival.shown) continue;
+      for (size_t i = 0; i < 2; ++i)
+        crops[i].push_back(torch::tensor(one.crops[i], torch::kFloat).view_as(crops[i][0]));
+    }
     psnr[rival.name] = figures[5].mean();
-    table.row(rival.name, weights_of(rival.options), work, figures[0], figures[1], figures[2],
-              figures[3], figures[4], figures[5]);
-    if (rival.name == "ResNet" || rival.name == "ResNet, equal weights" ||
-        rival.name == "PadeNet-S [1/1]")
-      for (size_t i = 0; i < 2; ++i) crops[i].push_back(last[i]);
+    const auto size = size_of(rival.options);
+    table.row(rival.name, size.weights, size.work, figures[0], figures[1], figures[2], figures[3],
+              figures[4], figures[5]);
   }
   if (!lab.smoke()) {
     study::write_crops("studies/results/paon-crops.png", crops);

@@ -70,18 +70,16 @@ double mean(const std::vector<double>& values) {
 
 struct Row {
   Figure clean, brightness, contrast, worst, clipped, gamma, gradient, noisy, ms, low_contrast,
-      drop, balance;
+      drop, balance, extra;
   std::vector<Figure> by_brightness;
-  int64_t extra = 0;
 };
 
 Row measure(study::Lab& lab, LightFront front, const study::ImageTask& task,
             const study::LightGrids& grid, int64_t epochs) {
   Row row;
   const auto& y = task.test.y;
-  const auto figures = lab.over_seeds([&](uint64_t) {
+  const auto figures = lab.over_seeds(task.name + ", " + to_name(front), [&](uint64_t) {
     const auto net = trained(front, task.train, epochs);
-    row.extra = net.extra;
     const Stopwatch watch;
     const double clean = accuracy(net, task.test.x, y);
     const double ms = 1e3 * watch.seconds() / static_cast<double>(task.test.x.size(0));
@@ -103,13 +101,14 @@ Row measure(study::Lab& lab, LightFront front, const study::ImageTask& task,
                                ms,
                                a[1],
                                clean - worst_b,
-                               balance};
+                               balance,
+                               static_cast<double>(net.extra)};
     out.insert(out.end(), b.begin(), b.end());
     return out;
   });
-  Figure* fields[] = {&row.clean,   &row.brightness,   &row.contrast, &row.worst,
-                      &row.clipped, &row.gamma,        &row.gradient, &row.noisy,
-                      &row.ms,      &row.low_contrast, &row.drop,     &row.balance};
+  Figure* fields[] = {&row.clean, &row.brightness, &row.contrast, &row.worst, &row.clipped,
+                      &row.gamma, &row.gradient,   &row.noisy,    &row.ms,    &row.low_contrast,
+                      &row.drop,  &row.balance,    &row.extra};
   for (size_t i = 0; i < std::size(fields); ++i) *fields[i] = figures[i];
   row.by_brightness.assign(figures.begin() + std::size(fields), figures.end());
   return row;

@@ -4,7 +4,6 @@
 #include <optional>
 
 #include "cajal/core/error.h"
-#include "cajal/core/torch.h"
 
 namespace cajal::study {
 
@@ -20,9 +19,10 @@ double Choices::best(const std::string& what, const std::vector<double>& candida
   double most = 0;
   std::string tried;
   for (const double candidate : candidates) {
-    seed_everything(lab_->seeds()[0]);
     try {
-      const double reached = quality(candidate);
+      // A part each; a Figure, because a quality may be infinite or none.
+      const auto name = fmt::format("{} at {}", what, candidate);
+      const double reached = lab_->part(name, [&] { return Figure(quality(candidate)); }).mean();
       tried += fmt::format("{}{}: {:.4g}", tried.empty() ? "" : ", ", candidate, reached);
       if (std::isfinite(reached) && (!chosen || reached > most)) chosen = candidate, most = reached;
     } catch (const Error& diverged) {

@@ -1,5 +1,7 @@
 #include "cajal/study/super_resolution.h"
 
+#include <algorithm>
+
 #include "cajal/data/image.h"
 #include "cajal/math/picture.h"
 #include "cajal/study/images.h"
@@ -47,14 +49,18 @@ PictureQuality quality(const Tensor& picture, const Tensor& truth, int64_t scale
   return {math::psnr(a, b), math::ssim(a, b)};
 }
 
+Tensor middle(const Tensor& picture) {
+  const auto row = std::max<int64_t>(picture.size(0) / 2 - 60, 0),
+             column = std::max<int64_t>(picture.size(1) / 2 - 40, 0);
+  return picture.slice(0, row, row + 80).slice(1, column, column + 100);
+}
+
 void write_crops(const std::filesystem::path& path, const std::vector<std::vector<Tensor>>& rows) {
   std::vector<Tensor> lines;
   for (const auto& row : rows) {
     std::vector<Tensor> cells;
     for (const auto& picture : row) {
-      const auto crop = picture.slice(0, picture.size(0) / 2 - 60, picture.size(0) / 2 + 20)
-                            .slice(1, picture.size(1) / 2 - 40, picture.size(1) / 2 + 60);
-      cells.push_back(crop.repeat_interleave(3, 0).repeat_interleave(3, 1));
+      cells.push_back(picture.repeat_interleave(3, 0).repeat_interleave(3, 1));
       cells.push_back(torch::ones({cells[0].size(0), 6}));
     }
     lines.push_back(torch::cat(cells, 1));

@@ -29,8 +29,10 @@ struct PictureQuality {
 /// Of a picture rounded to 8 bits, without `scale` pixels at its edges.
 PictureQuality quality(const torch::Tensor& picture, const torch::Tensor& truth, int64_t scale);
 
-/// Writes the middles of the pictures side by side as a PNG, a row of versions a photo, enlarged
-/// three times.
+/// About the middle of a picture, [80, 100] of one large enough.
+torch::Tensor middle(const torch::Tensor& picture);
+
+/// Writes pictures side by side as a PNG, a row of versions a photo, enlarged three times.
 void write_crops(const std::filesystem::path& path,
                  const std::vector<std::vector<torch::Tensor>>& rows);
 

@@ -48,11 +48,13 @@ struct LayerCapacity {
                               : static_cast<double>(reused) / static_cast<double>(active_before);
   }
 };
+CAJAL_OPTIONS(LayerCapacity, units, active_before, taken, reused, frozen, zeroed, free, threshold)
 
 struct CommitReport {
   double accuracy = 0, pruned_accuracy = 0;  // on validation data, before and after masking
   std::vector<LayerCapacity> layers;
 };
+CAJAL_OPTIONS(CommitReport, accuracy, pruned_accuracy, layers)
 
 /// Learns tasks into one net of fixed size.
 class NeuralPruning {

@@ -13,6 +13,7 @@ struct StreamRecord {
   double average() const;     // over the tasks, after the last one
   double forgetting() const;  // mean over the tasks before the last of best past - final
 };
+CAJAL_OPTIONS(StreamRecord, seen)
 
 /// Which part of each task is judged on.
 enum class Judge { valid, test };
@@ -37,6 +38,7 @@ StreamRecord learn_jointly(const TaskNetOptions& net, const std::vector<StreamTa
 StreamRecord learn_by_packing(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
                               const PackNetOptions& options, Judge judge);
 
+/// Written without its nets.
 struct PruningRecord : StreamRecord {
   std::vector<CommitReport> commits;
   bool bit_equal = true;  // logits of every task after every later one, against its commit
@@ -47,6 +49,7 @@ struct PruningRecord : StreamRecord {
   bool free_units_never_grow() const;
   double mean_reused(size_t layer) const;  // over the tasks from the second on
 };
+CAJAL_OPTIONS(PruningRecord, seen, commits, bit_equal)
 PruningRecord learn_by_pruning(const TaskNetOptions& net, const std::vector<StreamTask>& tasks,
                                const ClnpOptions& options);
 
