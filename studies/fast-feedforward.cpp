@@ -65,7 +65,7 @@ class OnClasses {
  private:
   std::vector<Figure> row(const std::string& name, int64_t stored, int64_t read,
                           const std::function<TreeScore()>& run) {
-    const auto f = lab_.over_seeds([&](uint64_t) -> std::vector<double> {
+    const auto f = lab_.over_seeds(data_.name + ", " + name, [&](uint64_t) -> std::vector<double> {
       const auto s = run();
       return {s.train, s.test, s.test_soft, s.entropy, s.use.used, s.use.entropy};
     });
@@ -183,12 +183,10 @@ void on_vision(study::Lab& lab) {
   } else {
     data = train::image_classes("fashion-mnist");
   }
-  // One seed: a run takes most of a minute.
-  const auto trained = [&](bool trees) {
-    seed_everything(lab.seeds()[0]);
-    return Figure(vision(lab, data, trees));
+  const auto trained = [&](const char* name, bool trees) {
+    return lab.over_seeds(name, [&](uint64_t) { return vision(lab, data, trees); });
   };
-  const auto dense = trained(false), fff = trained(true);
+  const auto dense = trained("vision, dense", false), fff = trained("vision, trees", true);
   auto table = lab.table("vision transformer, 4 layers of width 64, " + data.name,
                          {"feed-forward", "neurons read", "test"});
   table.row("dense 128", 128, dense);
@@ -239,18 +237,23 @@ void speed(study::Lab& lab) {
     for (int i = 0; i < 64; ++i) inputs.push_back(torch::randn({batch, d}));
     auto y = torch::empty({batch, d});
     size_t call = 0;
-    const auto next = [&]() -> const torch::Tensor& { return inputs[call++ % inputs.size()]; };
-    const auto times = time_interleaved(
-        {[&] {
-           packed.run(next().template data_ptr<float>(), batch, y.data_ptr<float>(), threads);
-         },
-         [&] { dense.rows(next(), y); }, [&] { y = dense.products(next()); }},
-        batch == 1 ? rounds : rounds / 4 + 1, lab.by_scale(1, 20, 20));
-    const size_t best = times.median_seconds(1) < times.median_seconds(2) ? 1 : 2;
-    const double ratio = times.ratio(best, 0);
-    table.row(name, neurons, read, batch, times.median_seconds(0) * 1e6,
-              times.median_seconds(best) * 1e6, ratio);
-    return ratio;
+    // Seconds of the layer and of the dense form, and their ratio.
+    const auto found =
+        lab.part(fmt::format("speed, {}, batch {}", name, batch), [&]() -> std::vector<double> {
+          const auto next = [&]() -> const torch::Tensor& {
+            return inputs[call++ % inputs.size()];
+          };
+          const auto times = time_interleaved(
+              {[&] {
+                 packed.run(next().template data_ptr<float>(), batch, y.data_ptr<float>(), threads);
+               },
+               [&] { dense.rows(next(), y); }, [&] { y = dense.products(next()); }},
+              batch == 1 ? rounds : rounds / 4 + 1, lab.by_scale(1, 20, 20));
+          const size_t best = times.median_seconds(1) < times.median_seconds(2) ? 1 : 2;
+          return {times.median_seconds(0), times.median_seconds(best), times.ratio(best, 0)};
+        });
+    table.row(name, neurons, read, batch, found[0] * 1e6, found[1] * 1e6, found[2]);
+    return found[2];
   };
   const FffNodes nodes(FffNodesOptions{.width = d, .depth = depth});
   const fff::PackedNodes packed_nodes(*nodes);
@@ -277,12 +280,14 @@ void speed(study::Lab& lab) {
     for (int i = 0; i < 64; ++i) inputs.push_back(torch::randn({1, d}));
     auto y = torch::empty({1, d});
     size_t call = 0;
-    const auto times = time_interleaved({[&] {
-                                          packed.run(inputs[call++ % 64].data_ptr<float>(), 1,
-                                                     y.data_ptr<float>(), threads);
-                                        }},
-                                        4 * rounds, rounds);
-    fff_time = times.median_seconds(0);
+    fff_time = lab.part(fmt::format("speed, FFF l 8 D {}", D), [&] {
+      return time_interleaved({[&] {
+                                packed.run(inputs[call++ % 64].data_ptr<float>(), 1,
+                                           y.data_ptr<float>(), threads);
+                              }},
+                              4 * rounds, rounds)
+          .median_seconds(0);
+    });
     if (before > 0) growth.push_back(fff_time / before);
     before = fff_time;
   }
@@ -298,13 +303,15 @@ void speed(study::Lab& lab) {
   experts->eval();
   const torch::NoGradGuard no_grad;
   const auto x = torch::randn({1, d});
-  const auto times =
-      time_interleaved({[&] { experts->forward(x); }}, rounds, lab.by_scale(1, 20, 20));
+  const double moe_time = lab.part("speed, experts", [&] {
+    return time_interleaved({[&] { experts->forward(x); }}, rounds, lab.by_scale(1, 20, 20))
+        .median_seconds(0);
+  });
   table.row(fmt::format("MoE top-2 of {} experts of 8", 1 << large), 8 << large, 16, 1,
-            times.median_seconds(0) * 1e6, "", "");
+            moe_time * 1e6, "", "");
   lab.claim("one token, times faster than top-2 experts of the same width")
       .paper("6")
-      .measured(times.median_seconds(0) / fff_time)
+      .measured(moe_time / fff_time)
       .at_least(2);
 }
 
@@ -324,26 +331,34 @@ void on_language(study::Lab& lab) {
                                     .depth = depth,
                                     .tokens = lab.by_scale<int64_t>(512, 8192, 131072),
                                     .steps = lab.by_scale<int64_t>(2, 60, 2000)};
-    auto trees = subject->copy(), dense = subject->copy();
-    surgery::replace_by_trees(trees,
-                              surgery::distill(subject->model, subject->calibration, options));
-    options.leaf_width += depth, options.depth = 0;
-    surgery::replace_by_trees(dense,
-                              surgery::distill(subject->model, subject->calibration, options));
-    const auto generate = [&](lm::Transformer& model) {
-      return [&] { lm::generate(model, prompt, tokens, {.temperature = 0}); };
+    // Bits a byte, tokens a second and times faster, of the model as trained, with trees and with
+    // dense networks of the inference width.
+    const auto found = lab.part("distilled " + subject->name, [&, options]() mutable {
+      auto trees = subject->copy(), dense = subject->copy();
+      surgery::replace_by_trees(trees,
+                                surgery::distill(subject->model, subject->calibration, options));
+      options.leaf_width += depth, options.depth = 0;
+      surgery::replace_by_trees(dense,
+                                surgery::distill(subject->model, subject->calibration, options));
+      const auto generate = [&](lm::Transformer& model) {
+        return [&] { lm::generate(model, prompt, tokens, {.temperature = 0}); };
+      };
+      const auto times = time_interleaved(
+          {generate(subject->model), generate(trees), generate(dense)}, lab.by_scale(1, 5, 20));
+      std::vector<std::vector<double>> out;
+      for (auto* model : {&subject->model, &trees, &dense})
+        out.push_back({subject->bits_per_byte(*model),
+                       static_cast<double>(tokens) / times.median_seconds(out.size()),
+                       times.ratio(0, out.size())});
+      return out;
+    });
+    const auto row = [&](const std::string& what, int64_t read, size_t i) {
+      table.row(subject->name, what, read, found[i][0], found[i][1], found[i][2]);
+      return found[i][0];
     };
-    const auto times = time_interleaved(
-        {generate(subject->model), generate(trees), generate(dense)}, lab.by_scale(1, 5, 20));
-    const auto row = [&](const std::string& what, int64_t read, lm::Transformer& model, size_t i) {
-      const double bits = subject->bits_per_byte(model);
-      table.row(subject->name, what, read, bits,
-                static_cast<double>(tokens) / times.median_seconds(i), times.ratio(0, i));
-      return bits;
-    };
-    row(fmt::format("as trained, {}", neurons), neurons, subject->model, 0);
-    const double tree = row(fmt::format("FFF l {} D {}", leaf, depth), leaf + depth, trees, 1);
-    const double small = row("dense of the inference width", leaf + depth, dense, 2);
+    row(fmt::format("as trained, {}", neurons), neurons, 0);
+    const double tree = row(fmt::format("FFF l {} D {}", leaf, depth), leaf + depth, 1);
+    const double small = row("dense of the inference width", leaf + depth, 2);
     lab.claim(subject->name + ": bits a byte of the trees over dense of the inference width")
         .measured(tree / small)
         .at_most(1);

@@ -89,11 +89,12 @@ class OnClasses {
  private:
   Row add(const std::string& name, const std::string& variant, int64_t stored, int64_t read,
           const std::function<TreeScore()>& run) {
-    const auto f = lab_.over_seeds([&](uint64_t) -> std::vector<double> {
-      const auto s = run();
-      return {s.train, s.test, s.use.used, s.use.entropy, 100 * std::abs(s.test_soft - s.test),
-              s.blend};
-    });
+    const auto f = lab_.over_seeds(
+        data_.name + ", " + name + ", " + variant, [&](uint64_t) -> std::vector<double> {
+          const auto s = run();
+          return {s.train, s.test, s.use.used, s.use.entropy, 100 * std::abs(s.test_soft - s.test),
+                  s.blend};
+        });
     table_.row(name, variant, stored, read, f[0], f[1], f[2], f[3], f[4], f[5]);
     return {f[0], f[1], f[2], f[3], f[4], f[5]};
   }
@@ -136,7 +137,8 @@ void references(study::Lab& lab) {
     const double ours = right();
     const auto use = balancing::count(layer->leaf(x), layer->leaves()).gt(0).sum().item<int64_t>();
     layer->b2.zero_();
-    table.row(name, percent, ours, right(), use,
+    const double without = right();
+    table.row(name, percent, ours, without, use,
               layer->k.defined() ? torch::sigmoid(layer->k).item<double>() : 1.0);
     worst = std::max(worst, std::abs(ours - percent));
     leaves = leaves && use == used;

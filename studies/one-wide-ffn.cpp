@@ -37,8 +37,9 @@ Seq2SeqOptions variant(const Seq2SeqOptions& base, const std::string& name) {
 }
 
 struct Row {
-  Figure bleu, agreement;
-  std::vector<torch::Tensor> taps;  // [words, width] of each layer, of the first seed
+  Figure bleu;
+  Figure likeness_ends;          // LNS of the first and the last encoder layer
+  std::vector<Figure> likeness;  // CKA of each encoder layer with each
 };
 
 class OnTranslation {
@@ -71,9 +72,8 @@ class OnTranslation {
           "small_ff", "deep_shallow", "shared_layers", "no_enc"}) {
       const auto options = variant(base_, name);
       const Seq2Seq shape(options);
-      Row row;
-      const auto f = lab_.over_seeds([&](uint64_t seed) { return trained(options, seed, row); });
-      row.bleu = f[0], row.agreement = f[4];
+      const auto f = lab_.over_seeds(name, [&](uint64_t) { return trained(options); });
+      const Row row{f[0], f[6], {f.begin() + 7, f.end()}};
       // What a decoded word reads: the decoder and the words' table, in 4 bytes.
       const auto read = 4 * (shape->parameter_count() - encoder_parameters(options));
       table.row(name, shape->parameter_count(), shape->ffn_parameters(true),
@@ -103,12 +103,22 @@ class OnTranslation {
   }
 
  private:
-  std::vector<double> trained(const Seq2SeqOptions& options, uint64_t seed, Row& row) {
+  /// Scores, then LNS and CKA of the encoder's layers.
+  std::vector<double> trained(const Seq2SeqOptions& options) {
     Seq2Seq model(options);
     train::fit(model, data_.train, options_, lab_.device());
     const auto s = train::score(model, data_.test, data_.words, lab_.device());
-    if (seed == lab_.seeds()[0]) row.taps = taps_of(model);
-    return {s.bleu, s.chrf, s.exact, s.token, s.agreement, s.ambiguity};
+    const auto taps = taps_of(model);
+    std::vector<double> out = {s.bleu,
+                               s.chrf,
+                               s.exact,
+                               s.token,
+                               s.agreement,
+                               s.ambiguity,
+                               math::neighbourhood_similarity(taps.front(), taps.back())};
+    for (const auto& a : taps)
+      for (const auto& b : taps) out.push_back(math::linear_cka(a, b));
+    return out;
   }
 
   int64_t encoder_parameters(const Seq2SeqOptions& options) const {
@@ -134,28 +144,28 @@ class OnTranslation {
   void similarity(const Row& baseline, const Row& wide) {
     const auto off_diagonal = [&](const Row& row, const std::string& name) {
       plot::HeatMap map{.title = "CKA of encoder layers, " + name};
-      double sum = 0;
-      int count = 0;
-      for (size_t i = 0; i < row.taps.size(); ++i) {
-        map.values.emplace_back();
-        for (size_t j = 0; j < row.taps.size(); ++j) {
-          map.values.back().push_back(math::linear_cka(row.taps[i], row.taps[j]));
-          if (i != j) sum += map.values.back().back(), ++count;
-        }
+      const auto layers = base_.encoder.size();
+      Figure mean;
+      for (size_t seed = 0; seed < row.likeness[0].values.size(); ++seed) {
+        double sum = 0;
+        for (size_t i = 0; i < layers * layers; ++i)
+          if (i / layers != i % layers) sum += row.likeness[i].values[seed];
+        mean.values.push_back(sum / static_cast<double>(layers * (layers - 1)));
+      }
+      for (size_t i = 0; i < layers * layers; ++i) {
+        if (i % layers == 0) map.values.emplace_back();
+        map.values.back().push_back(row.likeness[i].mean());
       }
       lab_.plot(map);
-      return sum / count;
+      return mean;
     };
     auto table = lab_.table("likeness of encoder layers",
                             {"plan", "mean CKA off the diagonal", "LNS of first and last"});
-    const double a = off_diagonal(baseline, "baseline"), b = off_diagonal(wide, "one wide");
-    const auto lns = [](const Row& row) {
-      return math::neighbourhood_similarity(row.taps.front(), row.taps.back());
-    };
-    table.row("baseline", a, lns(baseline)), table.row("one_wide", b, lns(wide));
+    const Figure a = off_diagonal(baseline, "baseline"), b = off_diagonal(wide, "one wide");
+    table.row("baseline", a, baseline.likeness_ends), table.row("one_wide", b, wide.likeness_ends);
     lab_.claim("layers of One Wide are less alike: CKA below the baseline's by")
         .paper("yes")
-        .measured(a - b)
+        .measured(a.mean() - b.mean())
         .at_least(0);
   }
 
@@ -209,20 +219,24 @@ void at_large(study::Lab& lab) {
       });
       part.push_back([&] { model->encode(source).states.sum().item<float>(); });
     }
-    const auto times = time_interleaved(whole, lab.by_scale(1, batch == 1 ? 12 : 3, 30)),
-               encoder = time_interleaved(part, lab.by_scale(1, 5, 30));
+    // Of each plan: seconds a sentence, those of the encoder, times faster than the baseline.
+    const auto measured = lab.part(fmt::format("latency, batch {}", batch), [&] {
+      const auto times = time_interleaved(whole, lab.by_scale(1, batch == 1 ? 12 : 3, 30)),
+                 encoder = time_interleaved(part, lab.by_scale(1, 5, 30));
+      std::vector<std::vector<double>> out;
+      for (size_t i = 0; i < names.size(); ++i)
+        out.push_back({times.median_seconds(i), encoder.median_seconds(i), times.ratio(0, i)});
+      return out;
+    });
     for (size_t i = 0; i < names.size(); ++i)
-      table.row(names[i], batch, times.median_seconds(i) * 1e3, encoder.median_seconds(i) * 1e3,
-                static_cast<double>(batch) / times.median_seconds(i), times.ratio(0, i));
+      table.row(names[i], batch, measured[i][0] * 1e3, measured[i][1] * 1e3,
+                static_cast<double>(batch) / measured[i][0], measured[i][2]);
     if (batch > 1) continue;
     lab.claim("speed without decoder FFN, batch 1")
         .paper("1.20")
-        .measured(times.ratio(0, 1))
+        .measured(measured[1][2])
         .at_least(1.2);
-    lab.claim("speed of One Wide, batch 1")
-        .paper("1.24")
-        .measured(times.ratio(0, 3))
-        .at_least(1.24);
+    lab.claim("speed of One Wide, batch 1").paper("1.24").measured(measured[3][2]).at_least(1.24);
   }
 }
 
@@ -233,17 +247,22 @@ void on_trained(study::Lab& lab) {
   for (const char* name : {"opt-classics", "llama-classics"}) {
     auto subject = study::find_subject(lab, name);
     if (!subject) continue;
-    const double dense = subject->bits_per_byte(subject->model);
     const auto likeness = surgery::ffn_likeness(subject->model, subject->calibration,
                                                 lab.by_scale<int64_t>(256, 2048, 8192));
+    double dense = 0;
     const auto layers = subject->config().layers;
     const auto row = [&](const std::string& what, const surgery::SharePlan& plan, bool aligned,
                          int64_t steps) {
-      auto form = surgery::shared(subject->model, plan, aligned);
-      if (steps > 0) surgery::tune(form, plan, subject->calibration, {.steps = steps});
-      const double bits = subject->bits_per_byte(form);
-      table.row(subject->name, what, surgery::ffn_parameters(form, plan), bits, bits / dense - 1);
-      return bits;
+      // Parameters and bits a byte.
+      const auto found = lab.part(subject->name + ", " + what, [&]() -> std::vector<double> {
+        auto form = surgery::shared(subject->model, plan, aligned);
+        if (steps > 0) surgery::tune(form, plan, subject->calibration, {.steps = steps});
+        return {static_cast<double>(surgery::ffn_parameters(form, plan)),
+                subject->bits_per_byte(form)};
+      });
+      if (dense == 0) dense = found[1];  // the first row is the model as it was trained
+      table.row(subject->name, what, found[0], found[1], found[1] / dense - 1);
+      return found[1];
     };
     const auto steps = lab.by_scale<int64_t>(1, 10, 2000);
     const auto half = surgery::propose(likeness, layers / 2);

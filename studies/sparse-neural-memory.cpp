@@ -126,37 +126,43 @@ class OnLanguage {
   }
 
   void add(study::TableWriter& table, const Row& row) {
-    int64_t stored = 0, base = 0;
     const auto cost = cost_of(row.options);
-    const auto f = lab_.over_seeds([&](uint64_t seed) -> std::vector<double> {
-      train::SmallLanguageModel model(preset_, seed, lab_.device());
-      auto counts = std::make_shared<torch::Tensor>();
-      SparseMemory first{nullptr};
-      for (int64_t layer = 1; layer < preset_.layers; layer += 2) {
-        SparseMemory memory(row.options);
-        if (!first) first = memory;
-        model.replace(
-            layer, memory.ptr(),
-            [memory, counts, &model, watched = first.ptr() == memory.ptr()](
-                const torch::Tensor& x, const torch::Tensor& ids) mutable {
-              const auto [y, loss] = memory->forward(x, ids);
-              model.add_loss(loss);
-              if (watched && !memory->is_training()) {
-                const auto chosen = memory->select(x.reshape({-1, x.size(-1)}), ids).blocks.cpu();
-                const auto more = balancing::count(chosen, memory->blocks());
-                *counts = counts->defined() ? *counts + more : more;
-              }
-              return y;
-            });
-      }
-      model.fit(train_);
-      stored = model.parameter_count(), base = model.base_multiply_adds();
-      const Stopwatch clock;
-      const double bits = model.bits_per_byte(valid_);
-      const double rate = static_cast<double>(valid_.numel()) / clock.seconds();
-      const auto use = balancing::use_of(*counts);
-      return {bits, use.entropy, use.dead(), rate};
-    });
+    const auto f = lab_.over_seeds(
+        row.name + fmt::format(", g {}", row.options.block),
+        [&](uint64_t seed) -> std::vector<double> {
+          train::SmallLanguageModel model(preset_, seed, lab_.device());
+          auto counts = std::make_shared<torch::Tensor>();
+          SparseMemory first{nullptr};
+          for (int64_t layer = 1; layer < preset_.layers; layer += 2) {
+            SparseMemory memory(row.options);
+            if (!first) first = memory;
+            model.replace(layer, memory.ptr(),
+                          [memory, counts, &model, watched = first.ptr() == memory.ptr()](
+                              const torch::Tensor& x, const torch::Tensor& ids) mutable {
+                            const auto [y, loss] = memory->forward(x, ids);
+                            model.add_loss(loss);
+                            if (watched && !memory->is_training()) {
+                              const auto chosen =
+                                  memory->select(x.reshape({-1, x.size(-1)}), ids).blocks.cpu();
+                              const auto more = balancing::count(chosen, memory->blocks());
+                              *counts = counts->defined() ? *counts + more : more;
+                            }
+                            return y;
+                          });
+          }
+          model.fit(train_);
+          const Stopwatch clock;
+          const double bits = model.bits_per_byte(valid_);
+          const double rate = static_cast<double>(valid_.numel()) / clock.seconds();
+          const auto use = balancing::use_of(*counts);
+          return {bits,
+                  use.entropy,
+                  use.dead(),
+                  rate,
+                  static_cast<double>(model.parameter_count()),
+                  static_cast<double>(model.base_multiply_adds())};
+        });
+    const auto stored = std::llround(f[4].mean()), base = std::llround(f[5].mean());
     const int64_t memories = preset_.layers / 2,
                   all = base + memories * (cost.memory + cost.selector);
     const double share = static_cast<double>(memories * cost.selector) / static_cast<double>(all);
@@ -224,7 +230,7 @@ void on_facts(study::Lab& lab) {
       lab.table(fmt::format("facts held of {}", facts), {"memory", "cells", "read", "facts"});
   const auto held = [&](const std::string& name, SparseMemoryOptions o) {
     o.width = width, o.outputs = 64, o.deviation = 0, o.bias = true;
-    const auto count = lab.over_seeds([&](uint64_t) {
+    const auto count = lab.over_seeds("facts, " + name, [&](uint64_t) {
       const auto x = torch::randn({facts, width}), y = torch::randint(64, {facts}, torch::kLong);
       const train::ClassifierData data{"facts", {x, y}, {x, y}, {x, y}};
       SparseMemory memory(o);
@@ -262,14 +268,14 @@ void on_trained(study::Lab& lab) {
   if (!subject) return;
   auto table = lab.table(subject->name + ", FFNs read in blocks without training",
                          {"selector", "g", "cells read", "bits/byte", "change"});
-  const double dense = subject->bits_per_byte(subject->model);
+  const double dense =
+      lab.part("opt-classics, dense", [&] { return subject->bits_per_byte(subject->model); });
   const int64_t neurons = subject->config().neurons, unit = lab.smoke() ? 16 : 19;
   for (const double share : {0.25, 0.5})
     for (const auto& [name, selector, g] : {std::tuple{"Avg-K", Selector::avg_k, unit},
                                             {"Avg-K", Selector::avg_k, int64_t{1}},
                                             {"VanillaM", Selector::vanilla, int64_t{1}},
                                             {"random", Selector::random_hash, unit}}) {
-      auto form = subject->copy();
       SparseMemoryOptions o{.width = subject->config().width,
                             .neurons = neurons,
                             .block = g,
@@ -278,23 +284,28 @@ void on_trained(study::Lab& lab) {
                             .selector = selector,
                             .bias = true};
       o.ids = 1;
-      for (auto& block : form->blocks) {
-        const auto rows = surgery::neuron_rows(block.ffn);
-        SparseMemory memory(o);
-        memory->eval();
-        const torch::NoGradGuard no_grad;
-        memory->key.copy_(rows.key), memory->value.copy_(rows.value);
-        if (rows.key_bias.defined()) memory->bias_key.copy_(rows.key_bias);
-        memory->bias_value.zero_();
-        const auto end = block.ffn.value_bias;
-        block.ffn.instead = [memory, end](const torch::Tensor& x) mutable {
-          const auto ids = torch::zeros({x.numel() / x.size(-1)}, torch::kLong);
-          const auto y = std::get<0>(
-              memory->forward(x, ids.view(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)))));
-          return end.defined() ? y + end : y;
-        };
-      }
-      const double bits = subject->bits_per_byte(form);
+      const auto part =
+          fmt::format("opt-classics, {}, g {}, {} cells", name, g, o.active_blocks * g);
+      const double bits = lab.part(part, [&, o] {
+        auto form = subject->copy();
+        for (auto& block : form->blocks) {
+          const auto rows = surgery::neuron_rows(block.ffn);
+          SparseMemory memory(o);
+          memory->eval();
+          const torch::NoGradGuard no_grad;
+          memory->key.copy_(rows.key), memory->value.copy_(rows.value);
+          if (rows.key_bias.defined()) memory->bias_key.copy_(rows.key_bias);
+          memory->bias_value.zero_();
+          const auto end = block.ffn.value_bias;
+          block.ffn.instead = [memory, end](const torch::Tensor& x) mutable {
+            const auto ids = torch::zeros({x.numel() / x.size(-1)}, torch::kLong);
+            const auto y = std::get<0>(
+                memory->forward(x, ids.view(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)))));
+            return end.defined() ? y + end : y;
+          };
+        }
+        return subject->bits_per_byte(form);
+      });
       table.row(name, g, o.active_blocks * g, bits, bits / dense - 1);
     }
 }
