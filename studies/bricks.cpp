@@ -1,133 +1,99 @@
 #include <algorithm>
-#include <cmath>
-#include <functional>
 #include <map>
+#include <optional>
 
-#include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/function_texts.h"
 #include "cajal/data/text.h"
 #include "cajal/layers/ffn/dense.h"
 #include "cajal/models/lm/generate.h"
+#include "cajal/study/rows.h"
 #include "cajal/study/subject.h"
-#include "cajal/surgery/brick_configuration.h"
 #include "cajal/surgery/brick_merge.h"
 #include "cajal/surgery/brick_parts.h"
 #include "cajal/surgery/brick_training.h"
 #include "cajal/surgery/edit.h"
-#include "cajal/surgery/functions.h"
-#include "cajal/surgery/split.h"
-#include "cajal/train/small_language.h"
+#include "cajal/surgery/function_network.h"
+#include "cajal/surgery/function_world.h"
+#include "cajal/surgery/specialisation.h"
 
 namespace {
 using namespace cajal;
 using study::Figure;
+using study::Row;
+using study::Rows;
 using surgery::Brick;
-using surgery::FunctionText;
+using surgery::FunctionWorld;
 using Ids = std::vector<int32_t>;
 
-Ids bytes_of(const std::string& text) {
-  Ids out;
-  for (const char c : text) out.push_back(static_cast<unsigned char>(c));
-  return out;
-}
-
-Ids part(const Ids& ids, double from, double to) {
-  const auto at = [&](double share) {
-    return static_cast<std::ptrdiff_t>(share * static_cast<double>(ids.size()));
-  };
-  return {ids.begin() + at(from), ids.begin() + at(to)};
-}
-
-/// A model trained on a mixture of functions, and its texts: 80 % to train, 10 % to choose on, 10 %
-/// to judge.
-class World {
+/// The worlds of all seeds; each learns when it is first needed.
+class Worlds {
  public:
-  World(study::Lab& lab, const std::map<std::string, Ids>& texts, uint64_t seed)
-      : trained_({.width = lab.by_scale(32, 128, 256),
-                  .layers = lab.by_scale(2, 4, 6),
-                  .neurons = lab.by_scale(128, 512, 1024),
-                  .context = lab.by_scale(32, 128, 256),
-                  .steps = lab.by_scale(3, 500, 4000),
-                  .learning_rate = 2e-3},
-                 seed, torch::kCPU),
-        untrained(surgery::own_copy(trained_.model)) {
-    Ids all;
-    for (const auto& [name, ids] : texts) {
-      const auto train = part(ids, 0, 0.8);
-      all.insert(all.end(), train.begin(), train.end());
-      this->train.push_back({name, train});
-      valid.push_back({name, part(ids, 0.8, 0.9)}), test.push_back({name, part(ids, 0.9, 1)});
-    }
-    trained_.fit(torch::tensor(all).to(torch::kByte));
-    model = surgery::own_copy(trained_.model);
+  explicit Worlds(study::Lab& lab) : lab_(lab) {
+    const auto bytes = lab.by_scale<int64_t>(3000, 250'000, 1'000'000);
+    for (const std::string name : {"arith", "brackets", "recall", "translate"})
+      texts_.push_back({name, surgery::byte_ids(data::function_text(name, bytes, 1))});
+    const bool prose = !lab.smoke() && lab.has("classics", "prose as one of the functions");
+    const auto last = prose
+                          ? data::read_text("classics/valid").substr(0, static_cast<size_t>(bytes))
+                          : data::function_text("code", bytes, 2);
+    texts_.push_back({prose ? "prose" : "code", surgery::byte_ids(last)});
   }
 
-  int64_t context() const { return model->config.context; }
-  int64_t neurons() const { return model->config.layers * model->config.neurons; }
-  double loss(lm::Transformer of, const Ids& ids, lm::Hooks* hooks = nullptr) const {
-    return lm::evaluate(of, ids, std::ssize(ids), context(), 32, hooks).loss();
+  const FunctionWorld& at(uint64_t seed) {
+    if (!made_.contains(seed))
+      made_[seed] = surgery::make_function_world(texts_,
+                                                 {.width = lab_.by_scale(32, 128, 256),
+                                                  .layers = lab_.by_scale(2, 4, 6),
+                                                  .neurons = lab_.by_scale(128, 512, 1024),
+                                                  .context = lab_.by_scale(32, 64, 256),
+                                                  .steps = lab_.by_scale(3, 400, 4000),
+                                                  .learning_rate = 2e-3},
+                                                 lab_.by_scale(256, 8192, 65536), seed);
+    seed_everything(seed);  // what follows owes nothing to whether the world was there
+    return made_[seed];
   }
-  std::vector<double> losses(const lm::Transformer& of,
-                             const std::vector<FunctionText>& texts) const {
-    std::vector<double> out;
-    for (const auto& text : texts) out.push_back(loss(of, text.ids));
-    return out;
-  }
+  size_t functions() const { return texts_.size(); }
+  const std::string& function(size_t c) const { return texts_[c].name; }
 
  private:
-  train::SmallLanguageModel trained_;
-
- public:
-  lm::Transformer untrained, model{nullptr};
-  std::vector<FunctionText> train, valid, test;
+  study::Lab& lab_;
+  std::vector<surgery::FunctionText> texts_;
+  std::map<uint64_t, FunctionWorld> made_;
 };
-
-double mean(const std::vector<double>& values) { return Figure(values).mean(); }
-
-train::TuningBatch batches(const Ids& ids, int64_t length, uint64_t seed) {
-  const auto all = torch::tensor(ids).to(torch::kLong);
-  return [=](int64_t step) {
-    Random random(seed, static_cast<uint64_t>(step));
-    std::vector<torch::Tensor> rows;
-    for (int b = 0; b < 16; ++b)
-      rows.push_back(all.narrow(
-          0, static_cast<int64_t>(random.below(static_cast<uint64_t>(all.size(0) - length))),
-          length + 1));
-    const auto window = torch::stack(rows);
-    return std::pair{window.narrow(1, 0, length).contiguous(),
-                     window.narrow(1, 1, length).contiguous()};
-  };
-}
 
 /// A1 on the embedded models: what a token needs of its neurons.
 void sparsity(study::Lab& lab, const std::string& name, double bar) {
-  const auto subject = study::find_subject(lab, name);
-  if (!subject) return;
-  auto model = subject->model;
-  const auto tokens = std::min<int64_t>(std::ssize(subject->valid), lab.by_scale(512, 4096, 65536));
-  const Ids ids(subject->valid.begin(), subject->valid.begin() + tokens);
-  const auto loss = [&](double share, surgery::KeepRule rule, int64_t layer) {
-    lm::Hooks hooks;
-    surgery::attach_kept(hooks, model, share, rule, layer);
-    return lm::evaluate(model, ids, tokens, std::min<int64_t>(256, model->config.context), 8,
-                        &hooks)
-        .loss();
+  if (!lab.smoke() && !study::find_trained(lab, name)) return;
+  std::optional<study::Subject> subject;
+  const auto added = [&](const std::string& rule, double share, int64_t layer) {
+    return lab.part(fmt::format("{}, {} {} {}", name, rule, share, layer), [&] {
+      if (!subject) subject = study::find_subject(lab, name);
+      auto model = subject->copy();
+      const auto tokens =
+          std::min<int64_t>(std::ssize(subject->valid), lab.by_scale(512, 4096, 65536));
+      lm::Hooks hooks;
+      surgery::attach_kept(
+          hooks, model, share,
+          rule == "random" ? surgery::KeepRule::random : surgery::KeepRule::largest, layer);
+      return lm::evaluate(model, Ids(subject->valid.begin(), subject->valid.begin() + tokens),
+                          tokens, std::min<int64_t>(256, model->config.context), 8, &hooks)
+          .loss();
+    });
   };
-  const double whole = loss(1, surgery::KeepRule::largest, -1);
+  const double whole = added("largest", 1, -1);
   auto table = lab.table(name + ": relative loss when each token keeps some of its neurons",
                          {"kept %", "largest", "random"});
   std::map<int, std::pair<double, double>> more;
   for (const int percent : {1, 5, 10, 20, 50}) {
-    const auto of = [&](surgery::KeepRule rule) {
-      return loss(percent / 100.0, rule, -1) / whole - 1;
-    };
-    more[percent] = {of(surgery::KeepRule::largest), of(surgery::KeepRule::random)};
+    const auto of = [&](const char* rule) { return added(rule, percent / 100.0, -1) / whole - 1; };
+    more[percent] = {of("largest"), of("random")};
     table.row(percent, more[percent].first, more[percent].second);
   }
   auto by_layer = lab.table(name + ": the same at 20 % in one layer", {"layer", "relative loss"});
-  for (int64_t layer = 0; layer < model->config.layers; ++layer)
-    by_layer.row(layer, loss(0.2, surgery::KeepRule::largest, layer) / whole - 1);
+  const int64_t layers = lab.smoke() ? 2 : name == "opt-classics" ? 8 : 6;
+  for (int64_t layer = 0; layer < layers; ++layer)
+    by_layer.row(layer, added("largest", 0.2, layer) / whole - 1);
   lab.claim(name + ": loss added by keeping each token's top fifth of neurons")
       .paper("70 to 80 % can be zeroed with small loss")
       .measured(more[20].first)
@@ -138,469 +104,473 @@ void sparsity(study::Lab& lab, const std::string& name, double bar) {
       .at_least(10);
 }
 
-/// What the runs of all seeds found, by claim.
-using Found = std::map<std::string, std::vector<double>>;
+/// A2: how many neurons are special for a function, under which null.
+void specialised(study::Lab& lab, Worlds& worlds) {
+  const Rows rows(lab, "specialisation", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    std::vector<Row> out;
+    std::vector<surgery::FunctionActivity> activity;
+    for (auto model : {world.model, world.untrained})
+      activity.push_back(surgery::record(model, world.valid, lab.by_scale<int64_t>(64, 1024, 8192),
+                                         world.context()));
+    for (const bool beyond_ids : {true, false})
+      for (const bool by_window : {true, false}) {
+        Row row{fmt::format("{}, {} shuffled", beyond_ids ? "beyond the byte" : "norms",
+                            by_window ? "windows" : "tokens"),
+                {}};
+        for (const auto& of : activity)
+          row.values.push_back(surgery::specialise(of, {.shuffles = lab.by_scale(10, 100, 200),
+                                                        .by_window = by_window,
+                                                        .beyond_ids = beyond_ids})
+                                   .share());
+        out.push_back(row);
+      }
+    return out;
+  });
+  rows.write(lab, "share of neurons called specialised for some function",
+             {"judged by", "trained", "untrained"});
+  lab.claim("neurons called specialised in the untrained model, beyond the byte")
+      .measured(rows.at("beyond the byte, windows shuffled", 1))
+      .in_percent()
+      .at_most(0.05);
+}
 
-/// A2, A3, A5: which neurons belong to a function, and what happens without them.
-void functions(study::Lab& lab, const World& world, Found& found, bool first) {
-  const auto tokens = lab.by_scale<int64_t>(64, 1024, 4096);
-  auto model = world.model, fresh = world.untrained;
-  const auto activity = surgery::record(model, world.valid, tokens, world.context());
-  const auto special = surgery::specialise(activity, lab.by_scale(10, 200, 200));
-  const auto null = surgery::specialise(
-      surgery::record(fresh, world.valid, tokens, world.context()), lab.by_scale(10, 200, 200));
-  const auto share = [](const surgery::Specialisation& s) {
-    return s.special.any(0).to(torch::kDouble).mean().item<double>();
-  };
-  found["special"].push_back(share(special)), found["special untrained"].push_back(share(null));
-
-  const int64_t count = std::max<int64_t>(1, world.neurons() / 50);
-  const auto before = world.losses(model, world.test);
+/// A3, A5: what happens without the neurons of a function.
+void pruning(study::Lab& lab, Worlds& worlds) {
   std::vector<std::string> columns{"pruned"};
-  for (const auto& text : world.test) columns.push_back(text.name);
+  for (size_t c = 0; c < worlds.functions(); ++c) columns.push_back(worlds.function(c));
   columns.push_back("own over others");
-  std::vector<std::vector<study::Cell>> rows;
-  // Own loss added over the mean that is added elsewhere.
-  const auto prune = [&](const std::string& name, const torch::Tensor& neurons, size_t own) {
-    const auto after = world.losses(surgery::pruned(model, neurons), world.test);
-    std::vector<study::Cell> row{name};
-    double others = 0;
-    for (size_t c = 0; c < after.size(); ++c) {
-      row.push_back(after[c] - before[c]);
-      if (c != own) others += (after[c] - before[c]) / static_cast<double>(after.size() - 1);
+  const Rows rows(lab, "pruning", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    auto model = world.model;
+    const auto activity =
+        surgery::record(model, world.valid, lab.by_scale<int64_t>(64, 1024, 4096), world.context());
+    const auto before = world.test_losses(model);
+    const auto functions = std::ssize(before);
+    const int64_t count = std::max<int64_t>(1, world.neurons() / 50);
+    std::vector<Row> out;
+    // Loss added to each function, and own over the mean of the others.
+    const auto prune = [&](const std::string& name, const torch::Tensor& neurons, int64_t own) {
+      Row row{name, world.test_losses(surgery::pruned(model, neurons))};
+      double others = 0, mine = 0;
+      for (int64_t c = 0; c < functions; ++c) {
+        auto& value = row.values[static_cast<size_t>(c)];
+        value -= before[static_cast<size_t>(c)];
+        (c == own ? mine : others) += value;
+      }
+      row.values.push_back(mine / std::max(1e-6, others / static_cast<double>(functions - 1)));
+      out.push_back(row);
+      return row.values.back();
+    };
+    std::vector<torch::Tensor> frequency, tops;
+    const auto norm = torch::cat(surgery::mean_norms(activity, -1));
+    const auto order = norm.argsort(), rank = order.argsort();
+    for (int64_t c = 0; c < functions; ++c)
+      frequency.push_back(torch::cat(surgery::use_counts(activity, c)));
+    const auto all = torch::stack(frequency);
+    double specific = 0, random = 0;
+    for (int64_t c = 0; c < functions; ++c) {
+      const auto& name = world.test[static_cast<size_t>(c)].name;
+      const auto others = (all.sum(0) - all[c]) / static_cast<double>(functions - 1);
+      tops.push_back(surgery::top_neurons(all[c] - others, count));
+      specific += prune(name, tops.back(), c) >= 3 ? 1 : 0;
+      const auto any = torch::randperm(world.neurons(), torch::kLong).narrow(0, 0, count);
+      random += prune("random, judged for " + name, any.contiguous(), c);
+      // As active on average, but no matter on what.
+      const auto next = (rank.index_select(0, tops.back()) + 1).clamp_max(world.neurons() - 1);
+      prune("of equal activity, judged for " + name, order.index_select(0, next), c);
     }
-    const double ratio = (after[own] - before[own]) / std::max(1e-6, others);
-    row.push_back(ratio);
-    rows.push_back(row);
-    return ratio;
-  };
-  const auto all_norms = torch::cat(activity.norms, 1).mean(0);
-  int64_t specific = 0;
-  std::vector<double> random_ratios;
-  std::vector<torch::Tensor> tops;
-  for (size_t c = 0; c < world.test.size(); ++c) {
-    const auto i = static_cast<int64_t>(c);
-    const auto others = (special.frequency.sum(0) - special.frequency[i]) /
-                        static_cast<double>(world.test.size() - 1);
-    tops.push_back(surgery::top_neurons(special.frequency[i] - others, count));
-    specific += prune(world.test[c].name, tops.back(), c) >= 3;
-    random_ratios.push_back(
-        prune("random, judged for " + world.test[c].name,
-              torch::randperm(world.neurons(), torch::kLong).narrow(0, 0, count).contiguous(), c));
-    // As active on average, but no matter on what.
-    const auto order = all_norms.argsort();
-    const auto rank = order.argsort();
-    prune("of equal activity, judged for " + world.test[c].name,
-          order.index_select(
-              0, (rank.index_select(0, tops.back()) + 1).clamp_max(world.neurons() - 1)),
-          c);
-  }
-  found["specific"].push_back(static_cast<double>(specific));
-  found["random ratio"].push_back(mean(random_ratios));
-  if (!first) return;
-  auto table = lab.table("loss added by pruning 2 % of the neurons (first seed)", columns);
-  for (auto& row : rows) table.add(row);
+    for (int64_t a = 0; a < functions; ++a) {  // Jaccard
+      Row row{fmt::format("overlap {}", a), {}};
+      for (const auto& b : tops) {
+        const double both =
+            tops[static_cast<size_t>(a)].unsqueeze(0).eq(b.unsqueeze(1)).sum().item<double>();
+        row.values.push_back(both / (2.0 * static_cast<double>(count) - both));
+      }
+      out.push_back(row);
+    }
+    out.push_back({"functions", {specific, random / static_cast<double>(functions)}});
+    return out;
+  });
+  auto table = lab.table("loss added by pruning 2 % of the neurons", columns);
   plot::HeatMap overlap{.title = "Jaccard overlap of the functions' top neurons"};
-  for (const auto& a : tops) {
-    overlap.values.emplace_back();
-    for (const auto& b : tops) {
-      const double both = a.unsqueeze(0).eq(b.unsqueeze(1)).sum().item<double>();
-      overlap.values.back().push_back(both / (2.0 * static_cast<double>(count) - both));
+  for (size_t c = 0; c < worlds.functions(); ++c) {
+    for (const char* of : {"", "random, judged for ", "of equal activity, judged for "}) {
+      std::vector<study::Cell> cells{of + worlds.function(c)};
+      for (size_t i = 0; i <= worlds.functions(); ++i)
+        cells.push_back(rows.at(of + worlds.function(c), i));
+      table.add(cells);
     }
+    overlap.values.emplace_back();
+    for (size_t i = 0; i < worlds.functions(); ++i)
+      overlap.values.back().push_back(rows.at(fmt::format("overlap {}", c), i).mean());
   }
   lab.plot(overlap);
+  lab.claim("functions of 5 whose own loss suffers at least 3 times as much as the others'")
+      .measured(rows.at("functions", 0))
+      .at_least(4);
+  lab.claim("the same ratio for random neurons")
+      .measured(rows.at("functions", 1))
+      .between(0.5, 1.5);
 }
 
 /// A4: communities of neurons, trained and untrained.
-void partitions(study::Lab& lab, const World& world, Found& found, bool first) {
-  const auto tokens = lab.by_scale<int64_t>(64, 1024, 4096);
-  std::vector<std::vector<study::Cell>> rows;
-  for (const bool trained : {true, false}) {
-    auto model = trained ? world.model : world.untrained;
-    const auto activity = surgery::record(model, world.valid, tokens, world.context());
+void partitions(study::Lab& lab, Worlds& worlds) {
+  std::vector<Figure> extremes(2);
+  const Rows rows(lab, "communities", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    std::vector<Row> out;
     double least = 1e9, most = 0;
-    for (size_t l = 0; l < activity.norms.size(); ++l) {
-      const auto c = surgery::communities(activity.norms[l], lab.by_scale(8, 32, 32), 8,
-                                          lab.by_scale(4, 20, 50), l);
-      least = std::min(least, c.z()), most = std::max(most, std::abs(c.z()));
-      rows.push_back({trained ? "trained" : "untrained", static_cast<double>(l), c.q, c.null_mean,
-                      c.z(), c.within, c.between, c.stability});
+    for (const bool trained : {true, false}) {
+      auto model = trained ? world.model : world.untrained;
+      const auto activity = surgery::record(model, world.valid,
+                                            lab.by_scale<int64_t>(64, 1024, 4096), world.context());
+      for (size_t l = 0; l < activity.norms.size(); ++l) {
+        const auto c = surgery::communities(activity.norms[l], lab.by_scale(8, 32, 32), 8,
+                                            lab.by_scale(4, 20, 50), l);
+        if (trained)
+          least = std::min(least, c.z());
+        else
+          most = std::max(most, std::abs(c.z()));
+        out.push_back({fmt::format("{}, layer {}", trained ? "trained" : "untrained", l),
+                       {c.q, c.null_mean, c.z(), c.within, c.between, c.stability}});
+      }
     }
-    found[trained ? "z" : "z untrained"].push_back(trained ? least : most);
-  }
-  if (!first) return;
-  auto table = lab.table("communities of neurons (first seed)",
-                         {"model", "layer", "Q", "null Q", "z", "correlation within", "between",
-                          "adjusted Rand of two halves"});
-  for (auto& row : rows) table.add(row);
+    out.push_back({"z: least trained, largest untrained", {least, most, 0, 0, 0, 0}});
+    return out;
+  });
+  rows.write(lab, "communities of neurons",
+             {"model", "Q", "null Q", "z", "correlation within", "between",
+              "adjusted Rand of two halves"});
+  lab.claim("least z of modularity over layers, trained")
+      .measured(rows.at("z: least trained, largest untrained", 0))
+      .at_least(5);
+  lab.claim("largest |z| of modularity over layers, untrained")
+      .measured(rows.at("z: least trained, largest untrained", 1))
+      .at_most(2);
 }
 
 /// O1: bricks by instruction, and a static part of the network for one function.
-void routing(study::Lab& lab, const World& world, Found& found, bool first) {
-  auto model = world.model;
-  const int64_t kept = model->config.neurons * 2 / 5;
-  const auto activity =
-      surgery::record(model, world.train, lab.by_scale<int64_t>(64, 2048, 8192), world.context());
-  const auto hash = surgery::content_hash(model);
-  surgery::BrickRegistry registry;
-  const auto network = [&](const std::string& name,
-                           const std::function<torch::Tensor(size_t)>& score) {
-    surgery::Configuration out{.base = hash, .active = {}, .rest_removed = true};
-    for (size_t l = 0; l < activity.norms.size(); ++l) {
-      Brick brick{.card = {.id = fmt::format("{}/{}", name, l),
-                           .kind = surgery::BrickKind::neurons,
-                           .layer = static_cast<int64_t>(l),
-                           .module = "",
-                           .tags = {},
-                           .base = hash},
+void routing(study::Lab& lab, Worlds& worlds) {
+  const Rows networks(lab, "networks", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    auto model = world.model;
+    const int64_t kept = model->config.neurons * 2 / 5;
+    const auto activity =
+        surgery::record(model, world.train, lab.by_scale<int64_t>(64, 2048, 8192), world.context());
+    std::vector<Row> out;
+    for (size_t c = 0; c < world.test.size(); ++c) {
+      const auto i = static_cast<int64_t>(c);
+      surgery::NeuronScores random;
+      for (const auto& block : model->blocks)
+        random.push_back(torch::rand({block.ffn.groups[0].neurons()}));
+      Row row{world.test[c].name, {}};
+      const double whole = world.loss(model, world.test[c].ids);
+      for (const auto& scores :
+           {surgery::mean_norms(activity, i), surgery::wanda_scores(activity, i),
+            surgery::use_counts(activity, i), surgery::wanda_scores(activity, -1),
+            surgery::weight_sizes(model), random})
+        row.values.push_back(
+            world.loss(surgery::network_of(model, scores, kept), world.test[c].ids) / whole - 1);
+      out.push_back(row);
+    }
+    Row mean{"mean", std::vector<double>(out[0].values.size())};
+    for (const auto& row : out)
+      for (size_t i = 0; i < mean.values.size(); ++i)
+        mean.values[i] += row.values[i] / static_cast<double>(out.size());
+    out.push_back(mean);
+    return out;
+  });
+  networks.write(lab, "relative loss of a task's network of 40 % of the neurons",
+                 {"function", "most active", "Wanda on the function", "most often used",
+                  "Wanda on all functions", "magnitude", "random"});
+  const auto ours = networks.at("mean", 0);
+  lab.claim("loss added by a task's network of 40 % of the neurons")
+      .measured(ours)
+      .in_percent()
+      .at_most(0.05);
+  lab.claim("the same with random neurons")
+      .measured(networks.at("mean", 5))
+      .in_percent()
+      .at_least(ours.mean());
+  lab.claim("the same with the largest weights")
+      .measured(networks.at("mean", 4))
+      .in_percent()
+      .at_least(ours.mean());
+  const auto retrieved = lab.over_seeds("retrieval", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    auto model = world.model;
+    surgery::BrickRegistry keyed;
+    for (const auto& text : world.train) {
+      Brick brick{.card = {.id = text.name, .kind = surgery::BrickKind::layer, .layer = 0},
                   .tensors = {}};
-      brick.tensors["index"] = surgery::top_neurons(score(l), kept).contiguous();
-      registry.add(brick);
-      out.active.push_back({brick.card.id, 1});
+      brick.tensors["embedding"] = surgery::embed(model, surgery::part(text.ids, 0, 0.05));
+      keyed.add(brick);
     }
-    return surgery::materialise(model, registry, out);
-  };
-  std::vector<std::vector<study::Cell>> rows;
-  std::vector<double> added, random_added, weight_added;
-  for (size_t c = 0; c < world.test.size(); ++c) {
-    const auto& name = world.test[c].name;
-    const auto mine = activity.function.eq(static_cast<int64_t>(c)).nonzero().squeeze(1);
-    const double whole = world.loss(model, world.test[c].ids);
-    const auto judged = [&](const lm::Transformer& less) {
-      return world.loss(less, world.test[c].ids) / whole - 1;
-    };
-    added.push_back(judged(
-        network(name, [&](size_t l) { return activity.norms[l].index_select(0, mine).mean(0); })));
-    random_added.push_back(judged(
-        network("random-" + name, [&](size_t) { return torch::rand({model->config.neurons}); })));
-    weight_added.push_back(judged(network("weights-" + name, [&](size_t l) {
-      const auto rows_of = surgery::neuron_rows(model->blocks[l].ffn);
-      return rows_of.key.norm(2, 1) * rows_of.value.norm(2, 1);
-    })));
-    rows.push_back({name, added.back(), random_added.back(), weight_added.back()});
-  }
-  found["network"].push_back(mean(added));
-  found["network random"].push_back(mean(random_added));
-  found["network weights"].push_back(mean(weight_added));
-
-  surgery::BrickRegistry keyed;
-  for (const auto& text : world.train) {
-    Brick brick{.card = {.id = text.name, .kind = surgery::BrickKind::layer, .layer = 0},
-                .tensors = {}};
-    brick.tensors["embedding"] = surgery::embed(model, part(text.ids, 0, 0.05));
-    keyed.add(brick);
-  }
-  int64_t right = 0, asked = 0;
-  for (const auto& text : world.test)
-    for (int64_t q = 0; q < lab.by_scale(2, 20, 50); ++q, ++asked) {
-      const auto begin = static_cast<size_t>(q) * 64 % (text.ids.size() - 64);
-      const auto query = surgery::embed(model, std::span(text.ids).subspan(begin, 32));
-      right += surgery::retrieve(keyed, model, query, 1).at(0).id == text.name;
-    }
-  found["retrieved"].push_back(static_cast<double>(right) / static_cast<double>(asked));
-  if (!first) return;
-  auto table = lab.table("relative loss of a task's network of 40 % of the neurons (first seed)",
-                         {"function", "most active", "random", "largest weights"});
-  for (auto& row : rows) table.add(row);
+    int64_t right = 0, asked = 0;
+    for (const auto& text : world.test)
+      for (int64_t q = 0; q < lab.by_scale(2, 20, 50); ++q, ++asked) {
+        const auto begin = static_cast<size_t>(q) * 64 % (text.ids.size() - 64);
+        const auto query = surgery::embed(model, std::span(text.ids).subspan(begin, 32));
+        right += surgery::retrieve(keyed, model, query, 1).at(0).id == text.name;
+      }
+    return static_cast<double>(right) / static_cast<double>(asked);
+  });
+  lab.claim("instructions whose function's brick was retrieved")
+      .measured(retrieved)
+      .in_percent()
+      .at_least(0.8);
 }
 
 void network_speed(study::Lab& lab) {
-  const int64_t width = 128, neurons = 512, kept = neurons * 2 / 5;
-  const DenseFeedForward whole(DenseFeedForwardOptions{.width = width, .neurons = neurons});
-  const DenseFeedForward less(DenseFeedForwardOptions{.width = width, .neurons = kept});
-  const auto x = torch::randn({4096, width});
-  const torch::NoGradGuard no_grad;
-  const auto time = [&](const DenseFeedForward& of) {
-    const Stopwatch clock;
-    of->forward(x);
-    return clock.seconds();
-  };
-  std::vector<double> ratios;
-  for (int i = 0; i < lab.by_scale(5, 120, 120); ++i) {
-    const double a = time(whole), b = time(less);
-    if (i >= 20 || lab.smoke()) ratios.push_back(a / b);
-  }
-  std::sort(ratios.begin(), ratios.end());
+  const auto ratios = lab.part("speed of a network", [&] {
+    const int64_t width = 128, neurons = 512, kept = neurons * 2 / 5;
+    const DenseFeedForward whole(DenseFeedForwardOptions{.width = width, .neurons = neurons});
+    const DenseFeedForward less(DenseFeedForwardOptions{.width = width, .neurons = kept});
+    const auto x = torch::randn({4096, width});
+    const torch::NoGradGuard no_grad;
+    const auto time = [&](const DenseFeedForward& of) {
+      const Stopwatch clock;
+      of->forward(x);
+      return clock.seconds();
+    };
+    std::vector<double> out;
+    for (int i = 0; i < lab.by_scale(25, 120, 120); ++i) {
+      const double a = time(whole), b = time(less);
+      if (i >= 20) out.push_back(a / b);
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  });
   lab.claim("a task's network of 40 % of the neurons: speed of the FFN")
       .measured(ratios[ratios.size() / 2])
       .at_least(1.5);
 }
 
-lm::Transformer with(const World& world, const std::vector<Brick>& bricks) {
-  surgery::BrickRegistry registry;
-  surgery::Configuration all;
-  for (const auto& brick : bricks) registry.add(brick), all.active.push_back({brick.card.id, 1});
-  return surgery::materialise(world.model, registry, all);
-}
-
 /// O2: two tasks that the model was not trained on, each as low-rank bricks, merged by every rule.
-void merging(study::Lab& lab, const World& world, uint64_t seed, Found& found, bool first) {
-  const auto bytes = lab.by_scale<int64_t>(4000, 120'000, 400'000);
-  const FunctionText tasks[] = {
-      {"code", bytes_of(data::function_text("code", bytes, seed + 50))},
-      {"translate 2", bytes_of(data::function_text("translate", bytes, seed + 77))}};
-  const train::TuningOptions tuning{.steps = lab.by_scale<int64_t>(2, 80, 600), .rate = 3e-3};
-  std::vector<NamedTensors> deltas;
-  std::vector<std::vector<Brick>> bricks;
-  for (const auto& task : tasks) {
-    bricks.push_back(surgery::train_low_rank("task", world.model,
-                                             batches(part(task.ids, 0, 0.8), world.context(), seed),
-                                             {.tuning = tuning, .seed = seed}));
-    deltas.push_back(surgery::dense_delta(world.model, bricks.back()));
-  }
-  const auto made_of = [&](const NamedTensors& delta) {
-    Brick vector{.card = {.id = "merged", .kind = surgery::BrickKind::task_vector},
-                 .tensors = delta};
-    return with(world, {vector});
-  };
-  const auto judge = [&](const lm::Transformer& of, double from, double to) {
-    std::vector<double> out;
-    for (const auto& task : tasks) out.push_back(world.loss(of, part(task.ids, from, to)));
-    return out;
-  };
-  // One brick is what training left, whichever way it is merged.
-  const auto ids = torch::arange(world.context(), torch::kLong).unsqueeze(0);
-  const torch::NoGradGuard no_grad;
-  const auto folded = with(world, bricks[0])->forward(ids);
-  const auto summed = made_of(deltas[0])->forward(ids);
-  found["exact"].push_back(((folded - summed).abs().max() / summed.abs().max()).item<double>());
-
-  std::vector<std::pair<std::string, std::vector<double>>> rows;
-  rows.emplace_back("base", judge(world.model, 0.9, 1));
-  rows.emplace_back("the brick of code alone", judge(with(world, bricks[0]), 0.9, 1));
-  rows.emplace_back("the brick of translate 2 alone", judge(with(world, bricks[1]), 0.9, 1));
-  const auto merged = [&](surgery::MergeRule rule, std::vector<double> scales, double density) {
-    double best = 1e9;
-    std::vector<double> result;
-    for (const double scale : scales) {
-      const auto made = made_of(surgery::merge_deltas(
-          deltas, {.rule = rule, .weights = {scale, scale}, .density = density, .seed = seed}));
-      if (const double valid = mean(judge(made, 0.8, 0.9)); valid < best)
-        best = valid, result = judge(made, 0.9, 1);
+void merging(study::Lab& lab, Worlds& worlds) {
+  const Rows rows(lab, "merging", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    const auto bytes = lab.by_scale<int64_t>(4000, 120'000, 400'000);
+    const Ids tasks[] = {surgery::byte_ids(data::function_text("code", bytes, seed + 50)),
+                         surgery::byte_ids(data::function_text("translate", bytes, seed + 77))};
+    const train::TuningOptions tuning{.steps = lab.by_scale<int64_t>(2, 80, 600), .rate = 3e-3};
+    const auto batches = [&](const Ids& ids) {
+      return train::windows(ids, world.context(), 16, seed);
+    };
+    std::vector<NamedTensors> deltas;
+    std::vector<std::vector<Brick>> bricks;
+    for (const auto& task : tasks) {
+      bricks.push_back(surgery::train_low_rank("task", world.model,
+                                               batches(surgery::part(task, 0, 0.8)),
+                                               {.tuning = tuning, .seed = seed}));
+      deltas.push_back(surgery::dense_delta(world.model, bricks.back()));
     }
-    rows.emplace_back(to_name(rule), result);
-    return mean(result);
-  };
-  const std::vector<double> scales{0.3, 0.5, 0.7, 1, 1.5, 2};
-  const double average = merged(surgery::MergeRule::average, {1}, 1);
-  const double arithmetic = merged(surgery::MergeRule::arithmetic, scales, 1);
-  const double ties = merged(surgery::MergeRule::ties, scales, 0.2);
-  merged(surgery::MergeRule::dare, scales, 0.1);
-  found["merge"].push_back(average - std::min(arithmetic, ties));
-  {
-    torch::AutoGradMode enabled(true);
-    Ids both = part(tasks[0].ids, 0, 0.8);
-    const auto second = part(tasks[1].ids, 0, 0.8);
-    for (const auto& task : tasks)
-      rows.emplace_back(
-          "full tuning on " + task.name,
-          judge(surgery::train_all(world.model,
-                                   batches(part(task.ids, 0, 0.8), world.context(), seed),
-                                   {.steps = tuning.steps, .rate = 1e-3}),
-                0.9, 1));
-    both.insert(both.end(), second.begin(), second.end());
-    rows.emplace_back("multi-task tuning of all weights",
-                      judge(surgery::train_all(world.model, batches(both, world.context(), seed),
-                                               {.steps = 2 * tuning.steps, .rate = 1e-3}),
-                            0.9, 1));
-  }
-  if (!first) return;
-  auto table = lab.table("two new tasks, losses in nats a byte (first seed)",
-                         {"model", tasks[0].name, tasks[1].name, "mean"});
-  for (const auto& [name, values] : rows) table.row(name, values[0], values[1], mean(values));
+    const auto made_of = [&](const NamedTensors& delta) {
+      return surgery::with_bricks(
+          world.model, {Brick{.card = {.id = "merged", .kind = surgery::BrickKind::task_vector},
+                              .tensors = delta}});
+    };
+    std::vector<Row> out;
+    // Both tasks and their mean, on the part from 0.8 (to choose on) or 0.9 (to judge).
+    const auto judge = [&](const lm::Transformer& of, double from) {
+      std::vector<double> losses;
+      for (const auto& task : tasks)
+        losses.push_back(world.loss(of, surgery::part(task, from, from + 0.1)));
+      losses.push_back((losses[0] + losses[1]) / 2);
+      return losses;
+    };
+    const auto row = [&](const std::string& name, const lm::Transformer& of) {
+      out.push_back({name, judge(of, 0.9)});
+    };
+    row("base", world.model);
+    row("the brick of code alone", surgery::with_bricks(world.model, bricks[0]));
+    row("the brick of translate 2 alone", surgery::with_bricks(world.model, bricks[1]));
+    for (const auto& [rule, density] : {std::pair{surgery::MergeRule::average, 1.0},
+                                        {surgery::MergeRule::arithmetic, 1.0},
+                                        {surgery::MergeRule::ties, 0.2},
+                                        {surgery::MergeRule::dare, 0.1}}) {
+      double best = 1e9;
+      lm::Transformer chosen{nullptr};
+      for (const double scale : {0.3, 0.5, 0.7, 1.0, 1.5, 2.0}) {
+        if (rule == surgery::MergeRule::average && scale != 1) continue;
+        const auto made = made_of(surgery::merge_deltas(
+            deltas, {.rule = rule, .weights = {scale, scale}, .density = density, .seed = seed}));
+        if (const double valid = judge(made, 0.8)[2]; valid < best) best = valid, chosen = made;
+      }
+      row(to_name(rule), chosen);
+    }
+    const char* const names[] = {"full tuning on code", "full tuning on translate 2"};
+    Ids both;
+    for (size_t t = 0; t < 2; ++t) {
+      const auto ids = surgery::part(tasks[t], 0, 0.8);
+      row(names[t],
+          surgery::train_all(world.model, batches(ids), {.steps = tuning.steps, .rate = 1e-3}));
+      both.insert(both.end(), ids.begin(), ids.end());
+    }
+    row("multi-task tuning of all weights",
+        surgery::train_all(world.model, batches(both), {.steps = 2 * tuning.steps, .rate = 1e-3}));
+    // One brick is what training left, whichever way it is merged.
+    const auto ids = torch::arange(world.context(), torch::kLong).unsqueeze(0);
+    const torch::NoGradGuard no_grad;
+    const auto folded = surgery::with_bricks(world.model, bricks[0])->forward(ids);
+    const auto summed = made_of(deltas[0])->forward(ids);
+    out.push_back({"exact", {((folded - summed).abs().max() / summed.abs().max()).item<double>()}});
+    return out;
+  });
+  auto table =
+      lab.table("two new tasks, losses in nats a byte", {"model", "code", "translate 2", "mean"});
+  for (const char* name : {"base", "the brick of code alone", "the brick of translate 2 alone",
+                           "average", "arithmetic", "ties", "dare", "full tuning on code",
+                           "full tuning on translate 2", "multi-task tuning of all weights"})
+    table.row(name, rows.at(name, 0), rows.at(name, 1), rows.at(name, 2));
+  lab.claim("one brick folded in two ways: relative difference of logits")
+      .measured(rows.at("exact"))
+      .at_most(1e-6);
+  lab.claim("mean loss saved by task arithmetic or TIES over plain averaging")
+      .measured(rows.at("average", 2).mean() -
+                std::min(rows.at("arithmetic", 2).mean(), rows.at("ties", 2).mean()))
+      .at_least(1e-6);
 }
 
 /// O3: names and letters that the model is told, one after another.
-void editing(study::Lab& lab, const World& world, uint64_t seed, Found& found, bool first) {
+void editing(study::Lab& lab, Worlds& worlds) {
   const auto edits = lab.by_scale<int64_t>(2, 50, 50);
-  Random random(seed, 9);
-  const auto name = [&] {
-    std::string out = "code of ";
-    for (int i = 0; i < 8; ++i) out += static_cast<char>('a' + random.below(26));
-    return out + " is ";
-  };
-  std::vector<surgery::Fact> facts, others;
-  for (int64_t i = 0; i < edits; ++i) {
-    facts.push_back({bytes_of(name()), static_cast<int32_t>('A' + random.below(26))});
-    others.push_back({bytes_of(name()), 0});
-  }
-  const int64_t layer = world.model->config.layers / 2;
-  surgery::EditOptions options{.layer = layer, .steps = lab.by_scale<int64_t>(3, 25, 25)};
-  if (!lab.smoke()) options.prefixes = {{}, bytes_of("note: "), bytes_of("they say that the ")};
-  auto model = surgery::own_copy(world.model);
-  auto start = surgery::own_copy(world.model);
-  // Some of the text of every function.
-  Ids calibration;
-  for (const auto& one : world.train) {
-    const auto some = part(one.ids, 0, lab.by_scale(0.5, 0.05, 0.2));
-    calibration.insert(calibration.end(), some.begin(), some.end());
-  }
-  const auto moment =
-      surgery::second_moment(model, layer, calibration, std::ssize(calibration), world.context());
-  for (auto& fact : others) fact.answer = surgery::likeliest(model, fact.prompt);
-  surgery::BrickRegistry registry;
-  surgery::Configuration all;
-  double worst = 0;
-  for (int64_t i = 0; i < edits; ++i) {
-    const auto& fact = facts[static_cast<size_t>(i)];
-    const auto key = surgery::fact_key(model, fact, options);
-    const auto change = surgery::fact_change(model, fact, options);
-    const auto brick =
-        surgery::rank_one(fmt::format("fact-{}", i), model, layer, key, change, moment);
-    const torch::NoGradGuard no_grad;
-    const auto written = [&] {
-      return surgery::matrix_at(model, layer, "ffn.value")
-          .apply(key.to(torch::kFloat).unsqueeze(0))
-          .squeeze(0);
+  const Rows rows(lab, "editing", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    Random random(seed, 9);
+    const auto name = [&] {
+      std::string out = "code of ";
+      for (int i = 0; i < 8; ++i) out += static_cast<char>('a' + random.below(26));
+      return surgery::byte_ids(out + " is ");
     };
-    const auto wanted = written() + change;
-    surgery::apply_low_rank(model, brick);
-    worst = std::max(worst, (written() - wanted).abs().max().item<double>());
-    registry.add(brick), all.active.push_back({brick.card.id, 1});
-  }
-  const auto score = [&](lm::Transformer of) {
-    double said = 0, paraphrased = 0, kept = 0;
-    const auto prefix = bytes_of("as everyone knows, the ");
+    auto model = world.model;
+    std::vector<surgery::Fact> facts, others;
+    Ids all_facts, calibration;
     for (int64_t i = 0; i < edits; ++i) {
-      const auto& fact = facts[static_cast<size_t>(i)];
-      auto longer = prefix;
-      longer.insert(longer.end(), fact.prompt.begin(), fact.prompt.end());
-      if (std::ssize(longer) > world.context()) longer = fact.prompt;
-      said += surgery::likeliest(of, fact.prompt) == fact.answer;
-      paraphrased += surgery::likeliest(of, longer) == fact.answer;
-      const auto& other = others[static_cast<size_t>(i)];
-      kept += surgery::likeliest(of, other.prompt) == other.answer;
+      facts.push_back({name(), static_cast<int32_t>('A' + random.below(26))});
+      others.push_back({name(), 0});
+      others.back().answer = surgery::likeliest(model, others.back().prompt);
+      const auto& [prompt, answer] = facts.back();
+      all_facts.insert(all_facts.end(), prompt.begin(), prompt.end());
+      all_facts.push_back(answer), all_facts.push_back('\n');
     }
-    const double before = mean(world.losses(world.model, world.test));
-    const double after = mean(world.losses(of, world.test));
-    const auto n = static_cast<double>(edits);
-    return std::vector<double>{said / n, paraphrased / n, 1 - kept / n, after / before - 1};
-  };
-  const auto edited = score(surgery::materialise(world.model, registry, all));
-  Ids all_facts;
-  for (const auto& fact : facts) {
-    all_facts.insert(all_facts.end(), fact.prompt.begin(), fact.prompt.end());
-    all_facts.push_back(fact.answer), all_facts.push_back('\n');
-  }
-  const auto tuned =
-      score(surgery::train_all(world.model, batches(all_facts, lab.by_scale(16, 64, 64), seed),
-                               {.steps = lab.by_scale<int64_t>(2, 40, 40), .rate = 1e-3}));
-  const auto reverted = surgery::materialise(world.model, registry, {});
-  found["edit worst"].push_back(worst), found["edit success"].push_back(edited[0]);
-  found["edit damage"].push_back(edited[3]);
-  found["reverted"].push_back(surgery::content_hash(reverted) == surgery::content_hash(start));
-  if (!first) return;
-  auto table = lab.table(fmt::format("{} facts, one after another (first seed)", edits),
+    for (const auto& one : world.train) {
+      const auto some = surgery::part(one.ids, 0, lab.by_scale(0.5, 0.05, 0.2));
+      calibration.insert(calibration.end(), some.begin(), some.end());
+    }
+    surgery::EditOptions options{.layer = model->config.layers / 2,
+                                 .steps = lab.by_scale<int64_t>(3, 25, 25)};
+    if (!lab.smoke())
+      options.prefixes = {{}, surgery::byte_ids("note: "), surgery::byte_ids("they say that the ")};
+    const auto edited =
+        surgery::edit_in_turn(model, facts,
+                              surgery::second_moment(model, options.layer, calibration,
+                                                     std::ssize(calibration), world.context()),
+                              options);
+    const double before = world.mean_test_loss(model);
+    const auto score = [&](const std::string& method, const lm::Transformer& of) {
+      return Row{method,
+                 {surgery::share_said(of, facts),
+                  surgery::share_said(of, facts, surgery::byte_ids("as everyone knows, the ")),
+                  1 - surgery::share_said(of, others), world.mean_test_loss(of) / before - 1}};
+    };
+    const auto length = lab.by_scale<int64_t>(16, 64, 64);
+    const auto reverted = surgery::materialise(model, edited.registry, {});
+    return std::vector<Row>{
+        score("rank-one edits", surgery::materialise(model, edited.registry, edited.configuration)),
+        score("tuning all weights on the facts",
+              surgery::train_all(model, train::windows(all_facts, length, 16, seed),
+                                 {.steps = lab.by_scale<int64_t>(2, 40, 40), .rate = 1e-3})),
+        {"exact",
+         {edited.largest_error,
+          surgery::content_hash(reverted) == surgery::content_hash(surgery::own_copy(model))
+              ? 1.0
+              : 0.0}}};
+  });
+  auto table = lab.table(fmt::format("{} facts, one after another", edits),
                          {"method", "said", "said after another beginning", "neighbours changed",
                           "relative loss on other text"});
-  table.row("rank-one edits", edited[0], edited[1], edited[2], edited[3]);
-  table.row("tuning all weights on the facts", tuned[0], tuned[1], tuned[2], tuned[3]);
+  for (const char* name : {"rank-one edits", "tuning all weights on the facts"})
+    table.row(name, rows.at(name, 0), rows.at(name, 1), rows.at(name, 2), rows.at(name, 3));
+  lab.claim("edits: largest error of W'k* = v*").measured(rows.at("exact", 0)).at_most(1e-4);
+  lab.claim("edits that still hold after all")
+      .measured(rows.at("rank-one edits", 0))
+      .in_percent()
+      .at_least(0.9);
+  lab.claim("edits: loss added on other text")
+      .measured(rows.at("rank-one edits", 3))
+      .in_percent()
+      .at_most(0.02);
+  lab.claim("edits taken back: share of runs with the same bytes")
+      .measured(rows.at("exact", 1))
+      .at_least(1);
 }
 
 /// O4: new neurons for a new task.
-void growing(study::Lab& lab, const World& world, uint64_t seed, Found& found, bool first) {
-  const auto ids = bytes_of(
-      data::function_text("code", lab.by_scale<int64_t>(4000, 120'000, 400'000), seed + 50));
-  const auto batch = batches(part(ids, 0, 0.8), world.context(), seed);
-  const auto test = part(ids, 0.9, 1);
-  std::vector<Brick> born;
-  for (int64_t layer = 0; layer < world.model->config.layers; ++layer)
-    born.push_back(surgery::grown_neurons(fmt::format("new/{}", layer), world.model, layer,
-                                          lab.by_scale(4, 64, 64)));
-  const auto window =
-      torch::tensor(world.test[0].ids).to(torch::kLong).narrow(0, 0, 32).view({1, 32});
-  {
-    const torch::NoGradGuard no_grad;
-    const auto a = with(world, born)->forward(window);
-    auto before = world.model;
-    const auto b = before->forward(window);
-    found["birth"].push_back((a - b).abs().max().item<double>());
-  }
-  const auto grown = surgery::train_neurons(
-      born, world.model, batch, {.steps = lab.by_scale<int64_t>(2, 100, 600), .rate = 2e-3});
-  const auto tuned = surgery::train_all(
-      world.model, batch, {.steps = lab.by_scale<int64_t>(2, 100, 600), .rate = 1e-3});
-  const double old = mean(world.losses(world.model, world.test));
-  const auto row = [&](const lm::Transformer& of) {
-    return std::vector<double>{world.loss(of, test), mean(world.losses(of, world.test)) / old - 1};
-  };
-  const auto a = row(world.model), b = row(with(world, grown)), c = row(tuned);
-  found["learnt"].push_back(1 - b[0] / a[0]), found["forgotten"].push_back(b[1]);
-  if (!first) return;
-  auto table = lab.table("a new task in new neurons (first seed)",
-                         {"model", "loss on the new task", "relative loss on old text"});
-  table.row("before", a[0], a[1]), table.row("64 new neurons a layer, all else frozen", b[0], b[1]);
-  table.row("full tuning", c[0], c[1]);
-}
-
-void claims(study::Lab& lab, Found& found) {
-  const auto claim = [&](const char* text, const char* key) {
-    return lab.claim(text).measured(Figure(found[key]));
-  };
-  claim("functions of 5 whose own loss suffers at least 3 times as much as the others'", "specific")
-      .at_least(4);
-  claim("the same ratio for random neurons", "random ratio").between(0.5, 1.5);
-  claim("least z of modularity over layers, trained", "z").at_least(5);
-  claim("largest |z| of modularity over layers, untrained", "z untrained").at_most(2);
-  claim("loss added by a task's network of 40 % of the neurons", "network")
+void growing(study::Lab& lab, Worlds& worlds) {
+  const Rows rows(lab, "growing", [&](uint64_t seed) {
+    const auto& world = worlds.at(seed);
+    const auto ids = surgery::byte_ids(
+        data::function_text("code", lab.by_scale<int64_t>(4000, 120'000, 400'000), seed + 50));
+    const auto batch = train::windows(surgery::part(ids, 0, 0.8), world.context(), 16, seed);
+    std::vector<Brick> born;
+    for (int64_t layer = 0; layer < world.model->config.layers; ++layer)
+      born.push_back(surgery::grown_neurons(fmt::format("new/{}", layer), world.model, layer,
+                                            lab.by_scale(4, 64, 64)));
+    const auto window =
+        torch::tensor(world.test[0].ids).to(torch::kLong).narrow(0, 0, 32).view({1, 32});
+    const auto logits = [&](lm::Transformer of) {
+      const torch::NoGradGuard no_grad;
+      return of->forward(window);
+    };
+    const auto change = logits(surgery::with_bricks(world.model, born)) - logits(world.model);
+    const auto steps = lab.by_scale<int64_t>(2, 100, 600);
+    const auto grown =
+        surgery::train_neurons(born, world.model, batch, {.steps = steps, .rate = 2e-3});
+    const auto tuned = surgery::train_all(world.model, batch, {.steps = steps, .rate = 1e-3});
+    const auto test = surgery::part(ids, 0.9, 1);
+    const double fresh = world.loss(world.model, test), old = world.mean_test_loss(world.model);
+    const auto row = [&](const std::string& name, const lm::Transformer& of) {
+      const double loss = world.loss(of, test);
+      return Row{name, {loss, 1 - loss / fresh, world.mean_test_loss(of) / old - 1}};
+    };
+    return std::vector<Row>{
+        row("before", world.model),
+        row("64 new neurons a layer, all else frozen", surgery::with_bricks(world.model, grown)),
+        row("full tuning", tuned),
+        {"birth", {change.abs().max().item<double>()}}};
+  });
+  auto table = lab.table("a new task in new neurons", {"model", "loss on the new task",
+                                                       "taken away", "relative loss on old text"});
+  for (const char* name : {"before", "64 new neurons a layer, all else frozen", "full tuning"})
+    table.row(name, rows.at(name, 0), rows.at(name, 1), rows.at(name, 2));
+  const char* const grown = "64 new neurons a layer, all else frozen";
+  lab.claim("grown neurons at birth: largest change of a logit")
+      .measured(rows.at("birth"))
+      .at_most(1e-6);
+  lab.claim("grown neurons: loss on the new task taken away")
+      .measured(rows.at(grown, 1))
       .in_percent()
-      .at_most(0.05);
-  claim("the same with random neurons", "network random")
+      .at_least(0.2);
+  lab.claim("grown neurons: loss added on old text")
+      .measured(rows.at(grown, 2))
       .in_percent()
-      .at_least(Figure(found["network"]).mean());
-  claim("the same with the largest weights", "network weights")
-      .in_percent()
-      .at_least(Figure(found["network"]).mean());
-  claim("instructions whose function's brick was retrieved", "retrieved")
-      .in_percent()
-      .at_least(0.8);
-  claim("one brick folded in two ways: relative difference of logits", "exact").at_most(1e-6);
-  claim("mean loss saved by task arithmetic or TIES over plain averaging", "merge").at_least(1e-6);
-  claim("edits: largest error of W'k* = v*", "edit worst").at_most(1e-4);
-  claim("edits that still hold after all", "edit success").in_percent().at_least(0.9);
-  claim("edits: loss added on other text", "edit damage").in_percent().at_most(0.02);
-  claim("edits taken back: share of runs with the same bytes", "reverted").at_least(1);
-  claim("grown neurons at birth: largest change of a logit", "birth").at_most(1e-6);
-  claim("grown neurons: loss on the new task taken away", "learnt").in_percent().at_least(0.2);
-  claim("grown neurons: loss added on old text", "forgotten").in_percent().at_most(0.01);
-  claim("neurons called specialised in the untrained model (trained: see the note)",
-        "special untrained")
-      .in_percent()
-      .at_most(0.05);
-  lab.note(fmt::format("Called specialised in the trained model: {}, in the untrained one: {}.",
-                       study::text(Figure(found["special"]), true),
-                       study::text(Figure(found["special untrained"]), true)));
+      .at_most(0.01);
 }
 
 void run(study::Lab& lab) {
   sparsity(lab, "opt-classics", 0.02);
   sparsity(lab, "llama-classics", 0.05);
-  const auto bytes = lab.by_scale<int64_t>(3000, 250'000, 1'000'000);
-  std::map<std::string, Ids> texts;
-  for (const std::string name : {"arith", "brackets", "recall", "translate"})
-    texts[name] = bytes_of(data::function_text(name, bytes, 1));
-  if (lab.smoke() || !lab.has("classics", "prose as one of the functions")) {
-    texts["prose"] = bytes_of(data::function_text("code", bytes, 2));
-  } else {
-    texts["prose"] =
-        bytes_of(data::read_text("classics/valid").substr(0, static_cast<size_t>(bytes)));
-  }
-  Found found;
-  Progress progress("bricks", std::ssize(lab.seeds()), "seed");
-  for (const uint64_t seed : lab.seeds()) {
-    const World world(lab, texts, seed);
-    torch::manual_seed(static_cast<int64_t>(seed));
-    const bool first = seed == lab.seeds().front();
-    functions(lab, world, found, first);
-    partitions(lab, world, found, first);
-    routing(lab, world, found, first);
-    merging(lab, world, seed, found, first);
-    editing(lab, world, seed, found, first);
-    growing(lab, world, seed, found, first);
-    progress.add(1);
-  }
+  Worlds worlds(lab);
+  specialised(lab, worlds);
+  pruning(lab, worlds);
+  partitions(lab, worlds);
+  routing(lab, worlds);
   network_speed(lab);
-  claims(lab, found);
+  merging(lab, worlds);
+  editing(lab, worlds);
+  growing(lab, worlds);
   lab.not_shown("Llama-3 and Mistral figures", "their weights do not ship; the calls take them");
   lab.not_shown("token-level rivals (MoEfication, Deja Vu, PowerInfer, TEAL, CATS)",
                 "they stand in the tables of the studies ffsplit and moefication");

@@ -35,6 +35,22 @@ double difference(const torch::Tensor& a, const torch::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
 
+TEST(KeyLists, RecallOfCodesCountsWhatTheExactSearchMightHaveTaken) {
+  torch::manual_seed(6);
+  const auto codes = [] { return torch::randint(4, {2, 16, 4}, torch::kByte); };
+  const auto q = codes(), k = codes();
+  const mixers::ListOptions o{.most = 4, .keep_self = false};
+  const auto exact = mixers::lists_by_codes(q, k, {}, o, CodeOrder::exact);
+  EXPECT_EQ(mixers::code_recall(q, k, exact, exact), 1);
+  const auto first = mixers::lists_by_scores(-torch::arange(16).expand({1, 16, 16}), 2, {}, o);
+  EXPECT_LT(mixers::code_recall(q, k, first, exact), 0.95);
+  // Where all codes are equal, any keys are as good.
+  const auto same = torch::zeros({2, 16, 4}, torch::kByte);
+  EXPECT_EQ(mixers::code_recall(same, same, first,
+                                mixers::lists_by_codes(same, same, {}, o, CodeOrder::exact)),
+            1);
+}
+
 TEST(KeyLists, ThreeProductsMakeTheMaskedAttentionWithItsGradients) {
   const auto lists = some_lists(6);
   std::vector<torch::Tensor> inputs{heads(torch::kFloat), heads(torch::kFloat),

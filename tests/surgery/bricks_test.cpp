@@ -373,6 +373,22 @@ TEST_P(OfFamily, AnEditMapsItsKeyToItsValueAndIsTakenBackToTheBit) {
   EXPECT_EQ(content_hash(base), before);
 }
 
+TEST(Edit, FactsPutInOneAfterAnotherAreAllSaid) {
+  const auto base = model_of("opt");
+  auto reader = base;
+  std::vector<int32_t> text;
+  for (int i = 0; i < 160; ++i) text.push_back(i * 7 % 40);
+  const std::vector<Fact> facts{{{3, 9, 21}, 17}, {{5, 30, 11}, 2}};
+  EXPECT_EQ(share_said(base, facts), 0);
+  const auto edited =
+      edit_in_turn(base, facts, second_moment(reader, 1, text, 160, 16), {.layer = 1, .steps = 40});
+  EXPECT_LT(edited.largest_error, 1e-4);
+  const auto both = materialise(base, edited.registry, edited.configuration);
+  EXPECT_EQ(share_said(both, facts), 1);
+  EXPECT_EQ(share_said(both, facts, std::vector<int32_t>(14, 1)), 1);  // too long: the prompt alone
+  EXPECT_THROW(share_said(both, {}), Error);
+}
+
 TEST(Edit, RefusesWhatIsNoFact) {
   auto model = model_of("opt");
   EXPECT_THROW(fact_key(model, {{}, 1}, {}), Error);

@@ -38,6 +38,8 @@ TEST(Functions, RecordsTheOutputNormsOfEveryToken) {
   ASSERT_EQ(activity.norms.size(), 2u);
   EXPECT_EQ(activity.norms[0].size(0), 64);
   EXPECT_EQ(activity.neurons(), 64);
+  EXPECT_EQ(activity.window[40].item<int64_t>(), 2);
+  EXPECT_EQ(activity.id[40].item<int64_t>(), texts[1].ids[8]);
   lm::Hooks hooks;
   torch::Tensor post;
   hooks.add("blocks.1.mlp.hook_post", [&](auto, const auto& value) {
@@ -66,35 +68,6 @@ TEST(Functions, KeepingAllNeuronsChangesNothingAndKeepingFewDoes) {
   lm::Hooks hooks;
   EXPECT_THROW(attach_kept(hooks, of, 0, KeepRule::largest), Error);
   EXPECT_THROW(attach_kept(hooks, of, 1.5, KeepRule::random), Error);
-}
-
-// 400 tokens of two functions; the first neuron fires on the second function alone.
-FunctionActivity planted() {
-  torch::manual_seed(3);
-  FunctionActivity out{.names = {"a", "b"}, .norms = {}, .function = {}};
-  out.function = torch::arange(400, torch::kLong).ge(200).to(torch::kLong);
-  auto norms = torch::rand({400, 40});
-  norms.select(1, 0).add_(out.function.to(torch::kFloat) * 2);
-  out.norms = {norms};
-  return out;
-}
-
-TEST(Specialisation, FindsThePlantedNeuronAndFewOthers) {
-  const auto found = specialise(planted());
-  EXPECT_NEAR(found.precision[1][0].item<double>(), 1, 1e-9);
-  EXPECT_TRUE(found.special[1][0].item<bool>());
-  EXPECT_FALSE(found.special[0][0].item<bool>());
-  EXPECT_LE(found.special.sum().item<int64_t>(), 3);
-  EXPECT_GT(found.log_ratio[1][0].item<double>(), 0.5);
-  EXPECT_NEAR(found.base[0], 0.5, 1e-9);
-}
-
-TEST(Specialisation, AveragePrecisionIsThatOfTheRanking) {
-  // Scores 4, 3, 2, 1 with positives at ranks 1 and 3: (1 + 2/3) / 2.
-  FunctionActivity four{.names = {"a", "b"},
-                        .norms = {torch::tensor({{4.0f}, {3.0f}, {2.0f}, {1.0f}})},
-                        .function = torch::tensor({0, 1, 0, 1}, torch::kLong)};
-  EXPECT_NEAR(specialise(four).precision[0][0].item<double>(), (1 + 2.0 / 3) / 2, 1e-12);
 }
 
 TEST(Pruned, SilencesNeuronsByTheirNumberThroughAllLayers) {

@@ -53,6 +53,18 @@ torch::Tensor engine_logits(const std::filesystem::path& folder, int64_t tokens,
   return torch::tensor(all).view({1, tokens, -1});
 }
 
+TEST(Moefy, ClusteredNeuronsComputeWhatTheyDid) {
+  for (const auto& json : {relu_opt(), lm::testing::tiny_llama(), lm::testing::tiny_gpt2()}) {
+    auto model = lm::testing::tiny_model(json);
+    const auto before = logits(model);
+    auto sorted = clustered(model, 4);
+    EXPECT_LT(difference(logits(sorted), before), 1e-4);
+    EXPECT_FALSE(
+        neuron_rows(sorted->blocks[0].ffn).key.equal(neuron_rows(model->blocks[0].ffn).key));
+    EXPECT_THROW(clustered(model, 7), Error);
+  }
+}
+
 TEST(Moefy, AllExpertsAreTheDenseModel) {
   for (const auto& json :
        {relu_opt(), lm::testing::tiny_llama(), lm::testing::tiny_gpt2(), lm::testing::tiny_phi3()})

@@ -141,6 +141,16 @@ lm::Transformer materialise(const lm::Transformer& base, const BrickRegistry& re
   return out;
 }
 
+lm::Transformer with_bricks(const lm::Transformer& base, const std::vector<Brick>& bricks) {
+  BrickRegistry registry;
+  Configuration all;
+  for (const auto& brick : bricks) {
+    registry.add(brick);
+    all.active.push_back({brick.card.id, 1});
+  }
+  return materialise(base, registry, all);
+}
+
 ConfigurationDifference difference(const Configuration& a, const Configuration& b) {
   ConfigurationDifference out;
   const auto find = [](const Configuration& in, const std::string& id) {

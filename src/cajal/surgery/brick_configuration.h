@@ -28,6 +28,9 @@ CAJAL_OPTIONS(Configuration, base, active, rest_removed)
 lm::Transformer materialise(const lm::Transformer& base, const BrickRegistry& registry,
                             const Configuration& configuration);
 
+/// The same with these bricks alone, each counting once.
+lm::Transformer with_bricks(const lm::Transformer& base, const std::vector<Brick>& bricks);
+
 /// How two configurations differ, by brick.
 struct ConfigurationDifference {
   std::vector<std::string> only_first = {}, only_second = {}, other_weight = {};

@@ -82,6 +82,12 @@ lm::Transformer own_copy(const lm::Transformer& model) {
   return out;
 }
 
+lm::Transformer trainable_copy(const lm::Transformer& model) {
+  auto out = own_copy(model);
+  lm::make_trainable(out);
+  return out;
+}
+
 lm::Transformer plain(const lm::Transformer& model) {
   const torch::NoGradGuard no_grad;
   lm::Transformer out(model->config);

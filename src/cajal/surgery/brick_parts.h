@@ -21,6 +21,9 @@ void set_parts(lm::Transformer& model, const std::map<std::string, torch::Tensor
 /// The same model with fp32 weights that belong to it alone, so that they may be changed.
 lm::Transformer own_copy(const lm::Transformer& model);
 
+/// Such a copy whose weights are parameters that need gradients.
+lm::Transformer trainable_copy(const lm::Transformer& model);
+
 /// One group of neurons a layer, padded with neurons that write nothing to the most that a layer
 /// has, so that lm::save can write it; a layer's FFN must not be replaced by a function.
 lm::Transformer plain(const lm::Transformer& model);

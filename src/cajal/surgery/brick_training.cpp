@@ -7,7 +7,6 @@
 
 #include "cajal/core/error.h"
 #include "cajal/layers/ops.h"
-#include "cajal/models/lm/checkpoint.h"
 #include "cajal/surgery/brick_parts.h"
 
 namespace cajal::surgery {
@@ -18,12 +17,6 @@ constexpr std::pair<const char*, const char*> kModules[] = {
     {"fused", "attention.fused"}, {"query", "attention.query"},   {"key", "attention.key"},
     {"value", "attention.value"}, {"output", "attention.output"}, {"ffn_key", "ffn.key"},
     {"ffn_gate", "ffn.gate"},     {"ffn_value", "ffn.value"}};
-
-lm::Transformer trainable_copy(const lm::Transformer& model) {
-  auto out = own_copy(model);
-  lm::make_trainable(out);
-  return out;
-}
 
 }  // namespace
 

@@ -140,6 +140,43 @@ Brick edit(const std::string& id, lm::Transformer& model, const Fact& fact,
                   fact_change(model, fact, options), moment);
 }
 
+EditedFacts edit_in_turn(const lm::Transformer& model, std::span<const Fact> facts,
+                         const torch::Tensor& moment, const EditOptions& options) {
+  auto edited = own_copy(model);
+  EditedFacts out;
+  for (size_t i = 0; i < facts.size(); ++i) {
+    const auto key = fact_key(edited, facts[i], options);
+    const auto change = fact_change(edited, facts[i], options);
+    auto brick = rank_one(fmt::format("fact-{}", i), edited, options.layer, key, change, moment);
+    const torch::NoGradGuard no_grad;
+    const auto written = [&] {
+      return matrix_at(edited, options.layer, "ffn.value")
+          .apply(key.to(torch::kFloat).unsqueeze(0))
+          .squeeze(0);
+    };
+    const auto wanted = written() + change;
+    apply_low_rank(edited, brick);
+    out.largest_error =
+        std::max(out.largest_error, (written() - wanted).abs().max().item<double>());
+    out.configuration.active.push_back({brick.card.id, 1});
+    out.registry.add(std::move(brick));
+  }
+  return out;
+}
+
+double share_said(lm::Transformer model, std::span<const Fact> facts,
+                  const std::vector<int32_t>& before) {
+  require(!facts.empty(), "edit: no facts to ask for");
+  int64_t said = 0;
+  for (const auto& fact : facts) {
+    auto prompt = before;
+    prompt.insert(prompt.end(), fact.prompt.begin(), fact.prompt.end());
+    const bool fits = std::ssize(prompt) <= model->config.context;
+    said += likeliest(model, fits ? prompt : fact.prompt) == fact.answer;
+  }
+  return static_cast<double>(said) / static_cast<double>(facts.size());
+}
+
 int32_t likeliest(lm::Transformer& model, const std::vector<int32_t>& prompt) {
   check_fact(model, {prompt, 0});
   const torch::NoGradGuard no_grad;

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "cajal/surgery/bricks.h"
+#include "cajal/surgery/brick_configuration.h"
 
 // Facts put into a model by a change of rank one to what one FFN writes.
 // Source: Meng et al. 2022, arXiv 2202.05262 (ROME); dossier bricks, O3.
@@ -42,6 +42,20 @@ Brick rank_one(const std::string& id, const lm::Transformer& model, int64_t laye
 /// All of that for one fact.
 Brick edit(const std::string& id, lm::Transformer& model, const Fact& fact,
            const torch::Tensor& moment, const EditOptions& options);
+
+/// Bricks of facts that were put in one after another, each into the model that those before left.
+struct EditedFacts {
+  BrickRegistry registry;
+  Configuration configuration;  // all of them
+  double largest_error = 0;     // of W' k* against v*, right after each edit
+};
+EditedFacts edit_in_turn(const lm::Transformer& model, std::span<const Fact> facts,
+                         const torch::Tensor& moment, const EditOptions& options);
+
+/// Share of the facts whose answer is the likeliest id after `before` and the prompt; where both do
+/// not fit into the model's context, after the prompt alone.
+double share_said(lm::Transformer model, std::span<const Fact> facts,
+                  const std::vector<int32_t>& before = {});
 
 /// The id that the model finds likeliest after the prompt.
 int32_t likeliest(lm::Transformer& model, const std::vector<int32_t>& prompt);

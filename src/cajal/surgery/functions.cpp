@@ -1,7 +1,5 @@
 #include "cajal/surgery/functions.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -23,15 +21,6 @@ torch::Tensor value_norms(const lm::FeedForward& ffn) {
   }
   return parts.size() == 1 ? parts[0] : torch::cat(parts);
 }
-
-// Average precision of every column of scores [tokens, neurons] for `positive` bool [tokens].
-torch::Tensor average_precision(const torch::Tensor& order, const torch::Tensor& positive) {
-  const auto hits = positive.to(torch::kDouble).index_select(0, order.flatten()).view_as(order);
-  const auto rank = torch::arange(1, order.size(0) + 1, torch::kDouble).unsqueeze(1);
-  return (hits.cumsum(0) / rank * hits).sum(0) / hits.sum(0).clamp_min(1);
-}
-
-double upper_tail(double z) { return 0.5 * std::erfc(z / std::sqrt(2.0)); }
 
 }  // namespace
 
@@ -58,7 +47,8 @@ FunctionActivity record(lm::Transformer& model, std::span<const FunctionText> te
   std::vector<std::vector<torch::Tensor>> parts(model->blocks.size());
   std::vector<torch::Tensor> sizes;
   for (const auto& block : model->blocks) sizes.push_back(value_norms(block.ffn));
-  std::vector<torch::Tensor> functions;
+  std::vector<torch::Tensor> functions, in_window, of_ids;
+  int64_t windows_before = 0;
   lm::Hooks hooks;
   for (size_t l = 0; l < model->blocks.size(); ++l)
     hooks.add(fmt::format("blocks.{}.mlp.hook_post", l),
@@ -76,12 +66,17 @@ FunctionActivity record(lm::Transformer& model, std::span<const FunctionText> te
     const auto windows = std::min<int64_t>(tokens, std::ssize(texts[f].ids)) / context;
     require(windows > 0, "function '{}': {} tokens, expected at least {}", texts[f].name,
             texts[f].ids.size(), context);
-    const auto ids = torch::tensor(texts[f].ids).to(torch::kLong);
-    model->forward(ids.narrow(0, 0, windows * context).view({windows, context}), pass);
+    const auto ids = torch::tensor(texts[f].ids).to(torch::kLong).narrow(0, 0, windows * context);
+    model->forward(ids.view({windows, context}), pass);
+    of_ids.push_back(ids);
+    in_window.push_back(torch::arange(windows_before, windows_before + windows, torch::kLong)
+                            .repeat_interleave(context));
+    windows_before += windows;
     functions.push_back(torch::full({windows * context}, static_cast<int64_t>(f), torch::kLong));
   }
   for (const auto& layer : parts) out.norms.push_back(torch::cat(layer));
   out.function = torch::cat(functions);
+  out.window = torch::cat(in_window), out.id = torch::cat(of_ids);
   return out;
 }
 
@@ -106,54 +101,6 @@ void attach_kept(lm::Hooks& hooks, const lm::Transformer& model, double share, K
       return post * top_of_token(by, share).to(post.scalar_type());
     });
   }
-}
-
-Specialisation specialise(const FunctionActivity& activity, int64_t shuffles, uint64_t seed) {
-  require(activity.names.size() > 1 && shuffles > 1,
-          "specialisation: {} functions and {} shuffles, expected more than 1 of each",
-          activity.names.size(), shuffles);
-  const torch::NoGradGuard no_grad;
-  const auto functions = std::ssize(activity.names), tokens = activity.function.size(0);
-  auto generator = at::detail::createCPUGenerator(seed);
-  std::vector<torch::Tensor> precision, frequency;
-  // Equal norms (silent neurons) are put in a random order.
-  const auto mixed = torch::randperm(tokens, generator, torch::kLong);
-  const auto labels = activity.function.index_select(0, mixed);
-  for (const auto& norms : activity.norms) {
-    const auto order = norms.index_select(0, mixed).argsort(/*stable=*/true, 0, true);
-    const auto top = top_of_token(norms, 0.1).to(torch::kDouble);
-    std::vector<torch::Tensor> p, f;
-    for (int64_t c = 0; c < functions; ++c) {
-      p.push_back(average_precision(order, labels.eq(c)));
-      f.push_back(top.index_select(0, activity.function.eq(c).nonzero().squeeze(1)).mean(0));
-    }
-    precision.push_back(torch::stack(p)), frequency.push_back(torch::stack(f));
-  }
-  Specialisation out;
-  out.precision = torch::cat(precision, 1), out.frequency = torch::cat(frequency, 1);
-  const double least = 1.0 / static_cast<double>(tokens);  // keeps silent neurons finite
-  out.log_ratio =
-      ((out.frequency + least) / (out.frequency.mean(0, /*keepdim=*/true) + least)).log();
-  out.special = torch::zeros_like(out.precision, torch::kBool);
-  std::vector<torch::Tensor> orders;
-  for (int64_t s = 0; s < shuffles; ++s)
-    orders.push_back(torch::randperm(tokens, generator, torch::kLong));
-  const auto shuffled = torch::stack(orders, 1);
-  for (int64_t c = 0; c < functions; ++c) {
-    const auto null = average_precision(shuffled, labels.eq(c));
-    const double mean = null.mean().item<double>(), deviation = null.std().item<double>();
-    const double base = labels.eq(c).to(torch::kDouble).mean().item<double>();
-    out.base.push_back(base), out.null_deviation.push_back(deviation);
-    const auto row = out.precision[c].contiguous();
-    std::vector<double> p;
-    for (int64_t i = 0; i < row.numel(); ++i)
-      p.push_back(upper_tail((row.data_ptr<double>()[i] - mean) / deviation));
-    const auto found = math::discoveries(p, 0.05);
-    for (int64_t i = 0; i < row.numel(); ++i)
-      if (found[static_cast<size_t>(i)] && row.data_ptr<double>()[i] > base + 3 * deviation)
-        out.special[c][i] = true;
-  }
-  return out;
 }
 
 torch::Tensor top_neurons(const torch::Tensor& scores, int64_t count) {

@@ -20,6 +20,8 @@ struct FunctionActivity {
   std::vector<std::string> names = {};
   std::vector<torch::Tensor> norms = {};  // of each layer, fp32 [tokens, neurons]
   torch::Tensor function = {};            // i64 [tokens]: of which one the token is
+  torch::Tensor window = {};              // i64 [tokens]: in which window, numbered through all
+  torch::Tensor id = {};                  // i64 [tokens]
 
   int64_t neurons() const;         // of all layers
   torch::Tensor layer_of() const;  // i64 [neurons of all layers]
@@ -41,21 +43,6 @@ enum class KeepRule { largest, random };
 /// random ones, in every pass that uses these hooks; `layer` -1 = all layers.
 void attach_kept(lm::Hooks& hooks, const lm::Transformer& model, double share, KeepRule rule,
                  int64_t layer = -1);
-
-/// How much each neuron (of all layers, one after another) has to do with each function.
-struct Specialisation {
-  torch::Tensor
-      precision;  // fp64 [functions, neurons]: average precision of the norm as a detector
-  torch::Tensor frequency;  // P(among the token's top tenth | function)
-  torch::Tensor log_ratio;  // ln of that frequency over its mean over the functions
-  torch::Tensor special;  // bool: precision above the base rate + 3 sd of the null, and discovered
-                          // at a false discovery rate of 5 %
-  std::vector<double> base, null_deviation;  // of each function
-};
-
-/// The null permutes the labels of tokens, `shuffles` times.
-Specialisation specialise(const FunctionActivity& activity, int64_t shuffles = 200,
-                          uint64_t seed = 0);
 
 /// The neurons with the highest scores [neurons], the best first: i64 [count].
 torch::Tensor top_neurons(const torch::Tensor& scores, int64_t count);

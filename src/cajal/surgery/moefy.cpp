@@ -238,6 +238,25 @@ std::vector<MoefyReport> moefy(lm::Transformer& model, std::span<const int32_t> 
   return reports;
 }
 
+lm::Transformer clustered(const lm::Transformer& model, int64_t experts, uint64_t seed) {
+  const torch::NoGradGuard no_grad;
+  check(model);
+  expert_counts({.experts = experts}, model->config.neurons);
+  lm::Transformer out(model->config);
+  out->embedding = model->embedding, out->blocks = model->blocks, out->output = model->output;
+  out->layout = model->layout;
+  for (size_t l = 0; l < out->blocks.size(); ++l) {
+    auto& ffn = out->blocks[l].ffn;
+    const auto rows = neuron_rows(ffn);
+    ffn =
+        in_order(ffn, expert_order(ExpertSplit::kmeans, rows.gate.defined() ? rows.gate : rows.key,
+                                   {}, experts, seed + l)
+                          .order);
+  }
+  out->eval();
+  return out;
+}
+
 void relufy(lm::Transformer& model, std::span<const int32_t> ids, int64_t steps, uint64_t seed) {
   require(steps > 0, "relufy: {} steps, expected 1 or more", steps);
   model->config.law = Activation::relu;

@@ -63,6 +63,11 @@ ExpertOrder expert_order(ExpertSplit split, const torch::Tensor& listens,
 std::vector<MoefyReport> moefy(lm::Transformer& model, std::span<const int32_t> ids,
                                const MoefyOptions& options, Progress* progress = nullptr);
 
+/// The same model with the neurons of every layer in the order of `experts` equal clusters of their
+/// keys (gates); it computes what it did. Throws Error as moefy does for a model that is no plain
+/// one.
+lm::Transformer clustered(const lm::Transformer& model, int64_t experts, uint64_t seed = 0);
+
 /// Replaces the law of every neuron by ReLU and goes on training all weights for `steps` steps.
 /// Throws Error for a text shorter than a window.
 void relufy(lm::Transformer& model, std::span<const int32_t> ids, int64_t steps, uint64_t seed = 0);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "cajal/core/error.h"
+#include "cajal/core/random.h"
 #include "cajal/core/timing.h"
 #include "cajal/train/saved_bytes.h"
 
@@ -33,6 +34,22 @@ torch::optim::AdamW optimizer_of(const std::vector<torch::Tensor>& parameters,
 }
 
 }  // namespace
+
+TuningBatch windows(std::span<const int32_t> ids, int64_t length, int64_t batch, uint64_t seed) {
+  require(length > 0 && batch > 0 && std::ssize(ids) > length,
+          "windows: {} of {} tokens from a text of {}", batch, length, ids.size());
+  const auto all = torch::tensor(std::vector<int32_t>(ids.begin(), ids.end())).to(torch::kLong);
+  return [=](int64_t step) {
+    Random random(seed, static_cast<uint64_t>(step));
+    const auto places = static_cast<uint64_t>(all.size(0) - length);
+    std::vector<torch::Tensor> rows;
+    for (int64_t b = 0; b < batch; ++b)
+      rows.push_back(all.narrow(0, static_cast<int64_t>(random.below(places)), length + 1));
+    const auto window = torch::stack(rows);
+    return std::pair{window.narrow(1, 0, length).contiguous(),
+                     window.narrow(1, 1, length).contiguous()};
+  };
+}
 
 TuningCost tune(lm::Adapted& model, const TuningBatch& batch, const TuningOptions& options) {
   require(options.steps > 0, "tuning: {} steps", options.steps);

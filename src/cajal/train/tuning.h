@@ -1,5 +1,7 @@
 #pragma once
+#include <cstdint>
 #include <functional>
+#include <span>
 #include <utility>
 
 #include "cajal/models/lm/adapted.h"
@@ -21,9 +23,14 @@ struct TuningCost {
                            // gradients, moments, activations, temporaries
   int64_t parameters = 0;  // that were tuned
 };
+CAJAL_OPTIONS(TuningCost, loss, forward, backward, step, peak_bytes, parameters)
 
 /// ids and targets i64 [batch, tokens] of a step.
 using TuningBatch = std::function<std::pair<torch::Tensor, torch::Tensor>(int64_t step)>;
+
+/// Windows of `length` tokens at places of a text that `seed` and the step draw, and their next
+/// tokens. Throws Error for a text that is not longer than a window.
+TuningBatch windows(std::span<const int32_t> ids, int64_t length, int64_t batch, uint64_t seed);
 
 /// Tunes what the model has to tune. Throws Error when the loss is no number.
 TuningCost tune(lm::Adapted& model, const TuningBatch& batch, const TuningOptions& options);

@@ -52,6 +52,11 @@ struct ListOptions {
 KeyLists lists_by_codes(const torch::Tensor& query_codes, const torch::Tensor& key_codes,
                         const torch::Tensor& usable, const ListOptions& options, CodeOrder order);
 
+/// Share of the keys found by codes that the exact search might have listed too: those with as many
+/// equal codes as the last key of its list. 1 where `found` is what `exact` is, ties aside.
+double code_recall(const torch::Tensor& query_codes, const torch::Tensor& key_codes,
+                   const KeyLists& found, const KeyLists& exact);
+
 /// The keys with the highest scores [heads, queries, keys] (or broadcast to it).
 KeyLists lists_by_scores(const torch::Tensor& scores, int64_t heads, const torch::Tensor& usable,
                          const ListOptions& options);

@@ -56,6 +56,17 @@ KeyLists lists_by_codes(const torch::Tensor& query_codes, const torch::Tensor& k
   return out;
 }
 
+double code_recall(const torch::Tensor& query_codes, const torch::Tensor& key_codes,
+                   const KeyLists& found, const KeyLists& exact) {
+  const int64_t keys = key_codes.size(1);
+  const auto equal = query_codes.unsqueeze(2).eq(key_codes.unsqueeze(1)).sum(-1);
+  const auto all = exact.dense(keys);
+  const auto least =
+      equal.masked_fill(all.logical_not(), query_codes.size(2) + 1).amin(-1, /*keepdim=*/true);
+  const auto good = found.dense(keys).logical_and(equal.ge(least)).sum(-1).to(torch::kDouble);
+  return (good / all.sum(-1)).mean().item<double>();
+}
+
 KeyLists lists_by_scores(const torch::Tensor& scores, int64_t heads, const torch::Tensor& usable,
                          const ListOptions& options) {
   const torch::NoGradGuard no_grad;
