@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "cajal/atlas/confidence_control.h"
 #include "cajal/atlas/planted_readout.h"
 #include "cajal/atlas/text.h"
 #include "cajal/core/timing.h"
@@ -23,6 +24,13 @@ atlas::PlantedReadout plant(study::Lab& lab, bool layer_norm, uint64_t seed, dou
                                .length = length});
 }
 
+void add(study::TableWriter& table, const std::string& first, const std::string& second,
+         const std::vector<double>& figures) {
+  std::vector<study::Cell> cells{first, second};
+  for (const double x : figures) cells.emplace_back(x);
+  table.add(std::move(cells));
+}
+
 /// How long the entropy neurons are, against 1 of the others: the least of some lengths at which
 /// they act through the norm, on seeds that no claim is judged by.
 double choose_length(study::Lab& lab) {
@@ -30,62 +38,74 @@ double choose_length(study::Lab& lab) {
                          {"length", "least norm share"});
   double chosen = 0;
   for (const double length : {1.5, 3.0, 6.0, 12.0}) {
-    double least = 1;
-    for (const bool layer_norm : {true, false})
-      for (int seed = 0; seed < lab.by_scale(1, 3, 3); ++seed) {
-        const auto p = plant(lab, layer_norm, static_cast<uint64_t>(1000 + seed), length);
-        const Ablation ablation(p.readout, p.stream, p.unigram, p.counts);
-        for (int64_t n = 0; n < 8; ++n)
-          least = std::min(least, atlas::effect_of(ablation, n).norm_share());
-      }
+    const auto least = lab.part(fmt::format("length {}", length), [&] {
+      double out = 1;
+      for (const bool layer_norm : {true, false})
+        for (int seed = 0; seed < lab.by_scale(1, 3, 3); ++seed) {
+          const auto p = plant(lab, layer_norm, static_cast<uint64_t>(1000 + seed), length);
+          const Ablation ablation(p.readout, p.stream, p.unigram, p.counts);
+          for (int64_t n = 0; n < 8; ++n)
+            out = std::min(out, atlas::effect_of(ablation, n).norm_share());
+        }
+      return out;
+    });
     table.row(length, least);
     if (chosen == 0 && (least >= 0.98 || length == 12)) chosen = length;
   }
   return chosen;
 }
 
+struct OnPlanted {
+  double exact = 0, entropy = 0, gap = 0, unigram = 0;
+  std::vector<std::vector<double>> rows;  // entropy, frequency and ordinary neurons, mean figures
+};
+CAJAL_OPTIONS(OnPlanted, exact, entropy, gap, unigram, rows)
+
+OnPlanted on_planted(const atlas::PlantedReadout& p) {
+  const auto space = atlas::null_space(p.readout);
+  const auto rho = atlas::null_share(p.readout, space, p.readout.value);
+  const auto top = std::get<0>(std::get<1>(rho.topk(8)).sort());
+  const Ablation ablation(p.readout, p.stream, p.unigram, p.counts);
+  const auto u = atlas::writes(p.readout, p.readout.value);
+  OnPlanted out;
+  out.exact = space.basis.size(1) == 8 && top.equal(torch::arange(8, torch::kLong));
+  for (const auto& [begin, end] : {std::pair(0, 8), {8, 16}, {16, 48}}) {
+    const auto w = p.readout.value.slice(0, begin, begin + 8);
+    study::Figure total, direct, norm, unigram;
+    for (int64_t n = begin; n < end; ++n) {
+      const auto e = atlas::effect_of(ablation, n);
+      total.values.push_back(e.total), direct.values.push_back(e.direct);
+      norm.values.push_back(e.norm_share()), unigram.values.push_back(e.unigram_share());
+    }
+    out.rows.push_back({w.norm(2, 1).mean().item<double>(),
+                        u.slice(0, begin, begin + 8).var(1).mean().item<double>(),
+                        rho.slice(0, begin, begin + 8).mean().item<double>(), total.mean(),
+                        direct.mean(), norm.mean(), unigram.mean()});
+    const auto least = [](const study::Figure& f) {
+      return *std::min_element(f.values.begin(), f.values.end());
+    };
+    if (begin == 0) out.entropy = least(norm);
+    if (begin == 8) out.unigram = least(unigram);
+    if (begin == 16) out.gap = out.entropy - median(norm.values);
+  }
+  return out;
+}
+
 /// Claim 1.
 void planted(study::Lab& lab) {
   const double length = choose_length(lab);
-  auto table = lab.table("planted neurons", {"norm", "kind", "|w|", "cosine variance", "null share",
+  auto table = lab.table("planted neurons", {"norm", "kind", "|w|", "logit variance", "null share",
                                              "total", "direct", "norm share", "unigram share"});
   std::vector<double> exact, entropy, gap, unigram;
   for (const bool layer_norm : {true, false})
-    for (int seed = 0; seed < lab.by_scale(1, 5, 5); ++seed) {
-      const auto p = plant(lab, layer_norm, static_cast<uint64_t>(seed), length);
-      const auto space = atlas::null_space(p.readout);
-      const auto rho = atlas::null_share(p.readout, space, p.readout.value);
-      const auto top = std::get<0>(std::get<1>(rho.topk(8)).sort());
-      exact.push_back(space.basis.size(1) == 8 && top.equal(torch::arange(8, torch::kLong)));
-      const Ablation ablation(p.readout, p.stream, p.unigram, p.counts);
-      const auto u = atlas::writes(p.readout, p.readout.value);
-      std::array<std::vector<atlas::Effect>, 3> kinds;
-      for (int64_t n = 0; n < 48; ++n)
-        kinds[n < 8 ? 0 : n < 16 ? 1 : 2].push_back(atlas::effect_of(ablation, n));
-      const auto of = [&](size_t kind, auto&& what) {
-        std::vector<double> out;
-        for (const auto& effect : kinds[kind]) out.push_back(what(effect));
-        return out;
-      };
-      const auto norm = [](const atlas::Effect& e) { return e.norm_share(); };
-      const auto frequency = [](const atlas::Effect& e) { return e.unigram_share(); };
-      const auto least = [](const std::vector<double>& x) {
-        return *std::min_element(x.begin(), x.end());
-      };
-      entropy.push_back(least(of(0, norm)));
-      gap.push_back(least(of(0, norm)) - median(of(2, norm)));
-      unigram.push_back(least(of(1, frequency)));
-      if (seed > 0) continue;
-      for (const auto& [kind, name, first] :
-           {std::tuple(0, "entropy", 0), {1, "frequency", 8}, {2, "ordinary", 16}}) {
-        const auto w = p.readout.value.slice(0, first, first + 8);
-        table.row(layer_norm ? "LayerNorm" : "RMSNorm", name, w.norm(2, 1).mean().item<double>(),
-                  u.slice(0, first, first + 8).var(1).mean().item<double>(),
-                  rho.slice(0, first, first + 8).mean().item<double>(),
-                  study::Figure(of(kind, [](const auto& e) { return e.total; })).mean(),
-                  study::Figure(of(kind, [](const auto& e) { return e.direct; })).mean(),
-                  study::Figure(of(kind, norm)).mean(), study::Figure(of(kind, frequency)).mean());
-      }
+    for (uint64_t seed = 0; seed < lab.by_scale<uint64_t>(1, 5, 5); ++seed) {
+      const char* norm = layer_norm ? "LayerNorm" : "RMSNorm";
+      const auto found = lab.part(fmt::format("planted, {}", norm), seed,
+                                  [&] { return on_planted(plant(lab, layer_norm, seed, length)); });
+      exact.push_back(found.exact), entropy.push_back(found.entropy);
+      gap.push_back(found.gap), unigram.push_back(found.unigram);
+      const char* kinds[] = {"entropy", "frequency", "ordinary"};
+      for (size_t k = 0; k < 3 && seed == 0; ++k) add(table, norm, kinds[k], found.rows[k]);
     }
   lab.claim("planted: the top by null share are the entropy neurons")
       .paper("")
@@ -104,6 +124,40 @@ void planted(study::Lab& lab) {
       .at_least(0.9);
 }
 
+/// Errors of loss and entropy against recomputation, what freezing both leaves, and the seconds of
+/// rank-1 ablation, of recomputing in fp32, and their ratio.
+std::vector<double> rank_one(study::Lab& lab, int64_t vocabulary) {
+  const auto p = atlas::plant_readout({.width = 512,
+                                       .neurons = 512,
+                                       .vocabulary = vocabulary,
+                                       .tokens = lab.by_scale(16, 64, 256)});
+  const Ablation ablation(p.readout, p.stream, p.unigram);
+  double loss = 0, entropy = 0, identity = 0;
+  for (const int64_t n : {0, 9, 20, 511})
+    for (const auto freeze : {Freeze::nothing, Freeze::scale, Freeze::unigram}) {
+      const auto fast = ablation.run(n, freeze), slow = ablation.recomputed(n, freeze);
+      for (size_t t = 0; t < fast.size(); ++t) {
+        loss = std::max(loss, std::fabs(fast[t].loss - slow[t].loss));
+        entropy = std::max(entropy, std::fabs(fast[t].entropy - slow[t].entropy));
+      }
+    }
+  const auto frozen = ablation.run(0, Freeze::scale);  // in the null space: nothing direct is left
+  for (size_t t = 0; t < frozen.size(); ++t)
+    identity = std::max(identity, std::fabs(frozen[t].loss - ablation.before()[t].loss));
+  const auto recomputed = [&] {  // in fp32, as the ablation is
+    const auto a = p.stream.activations.select(1, 20);
+    const auto log_p = torch::log_softmax(
+        p.readout.logits(p.stream.stream + torch::outer(a.mean() - a, p.readout.value[20])), 1);
+    log_p.gather(1, p.stream.targets.unsqueeze(1));
+    (log_p.exp() * log_p).sum(1);
+    log_p.argmax(1);
+  };
+  const auto times = time_interleaved({[&] { ablation.run(20, Freeze::nothing); }, recomputed},
+                                      lab.by_scale(3, 15, 50));
+  return {
+      loss, entropy, identity, times.median_seconds(0), times.median_seconds(1), times.ratio(1, 0)};
+}
+
 /// Claims 2 and 3.
 void exactness(study::Lab& lab) {
   auto table = lab.table("rank-1 ablation beside recomputation",
@@ -112,35 +166,11 @@ void exactness(study::Lab& lab) {
   double worst = 0, slowest = 1e9, identity = 0;
   for (const int64_t v :
        lab.smoke() ? std::vector<int64_t>{512} : std::vector<int64_t>{2048, 8192, 50'000}) {
-    const auto p = atlas::plant_readout(
-        {.width = 512, .neurons = 512, .vocabulary = v, .tokens = lab.by_scale(16, 64, 256)});
-    const Ablation ablation(p.readout, p.stream, p.unigram);
-    double loss = 0, entropy = 0;
-    for (const int64_t n : {0, 9, 20, 511})
-      for (const auto freeze : {Freeze::nothing, Freeze::scale, Freeze::unigram}) {
-        const auto fast = ablation.run(n, freeze), slow = ablation.recomputed(n, freeze);
-        for (size_t t = 0; t < fast.size(); ++t) {
-          loss = std::max(loss, std::fabs(fast[t].loss - slow[t].loss));
-          entropy = std::max(entropy, std::fabs(fast[t].entropy - slow[t].entropy));
-        }
-      }
-    const auto frozen =
-        ablation.run(0, Freeze::scale);  // in the null space: nothing direct is left
-    for (size_t t = 0; t < frozen.size(); ++t)
-      identity = std::max(identity, std::fabs(frozen[t].loss - ablation.before()[t].loss));
-    const auto recomputed = [&] {  // in fp32, as the ablation is
-      const auto a = p.stream.activations.select(1, 20);
-      const auto log_p = torch::log_softmax(
-          p.readout.logits(p.stream.stream + torch::outer(a.mean() - a, p.readout.value[20])), 1);
-      log_p.gather(1, p.stream.targets.unsqueeze(1));
-      (log_p.exp() * log_p).sum(1);
-      log_p.argmax(1);
-    };
-    const auto times = time_interleaved({[&] { ablation.run(20, Freeze::nothing); }, recomputed},
-                                        lab.by_scale(3, 15, 50));
-    table.row(static_cast<double>(v), 512.0, loss, entropy, 1e3 * times.median_seconds(0),
-              1e3 * times.median_seconds(1), times.ratio(1, 0));
-    worst = std::max({worst, loss, entropy}), slowest = std::min(slowest, times.ratio(1, 0));
+    const auto f = lab.part(fmt::format("rank-1 ablation, vocabulary {}", v),
+                            [&] { return rank_one(lab, v); });
+    table.row(v, 512, f[0], f[1], 1e3 * f[3], 1e3 * f[4], f[5]);
+    worst = std::max({worst, f[0], f[1]}), identity = std::max(identity, f[2]);
+    slowest = std::min(slowest, f[5]);
   }
   lab.claim("largest error of rank-1 ablation in loss or entropy, nats")
       .paper("")
@@ -155,178 +185,174 @@ void exactness(study::Lab& lab) {
 
 struct OnModel {
   double spearman = 0, sigmas = 0;
-  std::vector<int64_t> by_rho;
+  std::vector<int64_t> by_rho;            // the top by null share
+  std::vector<std::vector<double>> rows;  // sets of neurons, mean figures
 };
+CAJAL_OPTIONS(OnModel, spearman, sigmas, by_rho, rows)
+const char* const sets[] = {"top 6 by null share", "top 6 by |cos unigram|", "100 random",
+                            "as long, low null share"};
 
 /// Claim 4 on one model.
-OnModel ablate(study::TableWriter& table, const std::string& name, lm::Transformer model,
-               const std::vector<int32_t>& text, int64_t tokens) {
-  const auto readout = atlas::readout(model);
-  const auto rho = atlas::null_share(readout, atlas::null_space(readout), readout.value);
-  std::vector<int64_t> counts(static_cast<size_t>(model->config.vocabulary));
-  for (const auto id : text) ++counts[id];
-  const auto unigram = atlas::unigram_direction(counts);
-  const Ablation ablation(
-      readout,
-      atlas::last_stream(model, text, std::min<int64_t>(256, model->config.context), tokens),
-      unigram, counts);
-  const int64_t m = readout.value.size(0);
-  std::vector<atlas::Effect> effects;
-  std::vector<double> totals;
-  for (int64_t n = 0; n < m; ++n)
-    effects.push_back(atlas::effect_of(ablation, n)), totals.push_back(effects.back().total);
+OnModel on_model(lm::Transformer model, const std::vector<int32_t>& text, int64_t tokens) {
+  const auto last =
+      atlas::last_layer(model, text, std::min<int64_t>(256, model->config.context), tokens);
+  const int64_t m = std::ssize(last.effects);
+  std::vector<double> totals, rho, share;
+  for (const auto& e : last.effects) totals.push_back(e.total);
   const double least = 0.1 * median(totals);  // smaller effects are negligible
-  std::vector<double> r, share;
   for (int64_t n = 0; n < m; ++n)
-    if (effects[n].total > least)
-      r.push_back(rho[n].item<double>()), share.push_back(effects[n].norm_share());
+    if (totals[n] > least)
+      rho.push_back(last.null_share[n].item<double>()),
+          share.push_back(last.effects[n].norm_share());
   OnModel out;
-  out.spearman = math::spearman(r, share);
-  const auto u = atlas::writes(readout, readout.value).to(torch::kDouble);
-  const auto along = (torch::mv(u, unigram) / u.norm(2, 1)).abs();
+  out.spearman = math::spearman(rho, share);
   const auto indices = [](const torch::Tensor& order) {
-    return std::vector<int64_t>(order.data_ptr<int64_t>(),
-                                order.data_ptr<int64_t>() + order.numel());
+    const auto all = order.contiguous();
+    return std::vector<int64_t>(all.data_ptr<int64_t>(), all.data_ptr<int64_t>() + all.numel());
   };
-  out.by_rho = indices(std::get<1>(rho.topk(std::max<int64_t>(6, m / 100))));
+  out.by_rho = indices(std::get<1>(last.null_share.topk(std::max<int64_t>(6, m / 100))));
+  const std::vector<int64_t> six(out.by_rho.begin(), out.by_rho.begin() + 6);
   const auto shuffled = indices(torch::randperm(m, torch::kLong).slice(0, 0, 100));
-  const auto row = [&](const std::string& kind, std::vector<int64_t> set) {
-    double sums[6] = {};
+  // Of those of the lower half of null shares, the nearest in length to each of the six.
+  const auto low = last.null_share <= last.null_share.median();
+  std::vector<int64_t> as_long;
+  for (const auto n : six) {
+    auto distance = (last.length - last.length[n]).abs().masked_fill(~low, INFINITY);
+    for (const auto taken : as_long) distance[taken] = INFINITY;
+    as_long.push_back(distance.argmin().item<int64_t>());
+  }
+  for (const auto& set : {six, indices(std::get<1>(last.unigram.topk(6))), shuffled, as_long}) {
+    auto& row = out.rows.emplace_back(6);
     for (const auto n : set) {
-      const auto& e = effects[n];
-      const double all[] = {readout.value[n].norm().item<double>(),
-                            rho[n].item<double>(),
+      const auto& e = last.effects[static_cast<size_t>(n)];
+      const double all[] = {last.length[n].item<double>(),
+                            last.null_share[n].item<double>(),
                             e.total,
                             e.direct,
                             e.norm_share(),
                             e.unigram_share()};
-      for (int k = 0; k < 6; ++k) sums[k] += all[k] / static_cast<double>(set.size());
+      for (size_t k = 0; k < 6; ++k) row[k] += all[k] / static_cast<double>(set.size());
     }
-    table.row(name, kind, sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]);
-    return sums[4];
-  };
-  auto top = out.by_rho;
-  top.resize(6);
-  row("top 6 by null share", top);
-  row("top 6 by |cos unigram|", indices(std::get<1>(along.topk(6))));
-  const double random = row("100 random", shuffled);
+  }
+  const double random = out.rows[2][4];
   double square = 0, best = 0;
-  for (const auto n : shuffled) square += std::pow(effects[n].norm_share() - random, 2) / 100;
+  for (const auto n : shuffled) square += std::pow(last.effects[n].norm_share() - random, 2) / 100;
   const auto percent = std::max<int64_t>(1, m / 100);
   for (int64_t k = 0; k < percent; ++k)
-    best += effects[out.by_rho[k]].norm_share() / static_cast<double>(percent);
+    best += last.effects[out.by_rho[k]].norm_share() / static_cast<double>(percent);
   out.sigmas = (best - random) / std::sqrt(square);
   return out;
 }
 
-/// Claim 5: repeated text, entropy neurons held down in its second half.
-void induction(study::Lab& lab, study::Subject& s, const std::vector<int64_t>& entropy_neurons) {
-  const torch::NoGradGuard no_grad;
+struct Repetition {
+  std::vector<double> curve;               // entropy by position
+  double drop = 0, random_drop = 0;        // of the repeated half; the same of random tokens
+  std::vector<std::vector<double>> rows;   // change of entropy, sequences where it falls, p
+  std::vector<std::vector<double>> heads;  // layer, head, change of the neurons' activation
+};
+CAJAL_OPTIONS(Repetition, curve, drop, random_drop, rows, heads)
+
+Repetition repetition(study::Lab& lab, study::Subject& s, std::vector<int64_t> neurons) {
   const int64_t half = lab.by_scale(20, 100, 100), count = lab.by_scale(4, 24, 200);
-  const bool begins = s.config().begin_id >= 0;
-  std::vector<torch::Tensor> rows;
-  for (int64_t k = 0; k < count && (k + 1) * half <= std::ssize(s.valid); ++k) {
-    const auto first = torch::tensor(
-        std::vector<int64_t>(s.valid.begin() + k * half, s.valid.begin() + (k + 1) * half));
-    std::vector<torch::Tensor> parts{first, first.slice(0, 1)};
-    if (begins) parts.insert(parts.begin(), torch::full({1}, s.config().begin_id, torch::kLong));
-    rows.push_back(torch::cat(parts));
-  }
-  const auto ids = torch::stack(rows);
-  const auto entropies = [&](const std::vector<int64_t>& set) {
-    lm::Hooks hooks;
-    if (!set.empty())
-      hooks.add(
-          fmt::format("blocks.{}.mlp.hook_post", s.config().layers - 1),
-          [&](std::string_view, const torch::Tensor& value) {
-            auto out = value.clone();
-            for (const auto n : set) {
-              auto a = out.select(-1, n);
-              const auto mean = a.slice(1, 0, half + begins).mean(1, true);
-              a.slice(1, half + begins)
-                  .copy_(torch::minimum(a.slice(1, half + begins), mean.expand({-1, half - 1})));
-            }
-            return out;
-          });
-    lm::Pass pass;
-    pass.hooks = &hooks;
-    const auto log_p = torch::log_softmax(s.model->forward(ids, pass), -1);
-    return (-(log_p.exp() * log_p).sum(-1)).slice(1, begins);  // [count, 2 half - 1]
+  const int64_t begins = s.config().begin_id >= 0, from = begins + half;
+  neurons.resize(6);
+  Repetition out;
+  const auto ids = atlas::repeated_text(s.config(), s.valid, half, count);
+  const auto base = atlas::entropies(s.model, ids);
+  const auto drop = [&](const torch::Tensor& e) {
+    return (e.slice(1, begins, from).mean() - e.slice(1, from).mean()).item<double>();
   };
-  const auto base = entropies({});
-  plot::Series series{.name = s.name, .x = {}, .y = {}};
-  const auto curve = base.mean(0);
+  out.drop = drop(base);
+  std::vector<int32_t> any;
+  auto random = lab.random(3);
+  while (std::ssize(any) < half * count)
+    any.push_back(static_cast<int32_t>(random.below(static_cast<uint64_t>(s.config().vocabulary))));
+  out.random_drop =
+      drop(atlas::entropies(s.model, atlas::repeated_text(s.config(), any, half, count)));
+  const auto curve = base.slice(1, begins).mean(0);
   for (int64_t t = 0; t < curve.size(0); t += 5)
-    series.x.push_back(static_cast<double>(t)),
-        series.y.push_back(curve.slice(0, t, t + 5).mean().item<double>());
+    out.curve.push_back(curve.slice(0, t, t + 5).mean().item<double>());
+  for (int k = 0; k < 6; ++k) {  // the entropy neurons, then five random sets
+    auto held = neurons;
+    const auto order = torch::randperm(s.config().neurons, torch::kLong);
+    if (k > 0) held.assign(order.data_ptr<int64_t>(), order.data_ptr<int64_t>() + 6);
+    const auto change = (atlas::entropies(s.model, ids, held, from) - base).slice(1, from).mean(1);
+    const auto falls = (change < 0).sum().item<int64_t>();
+    out.rows.push_back({change.mean().item<double>(), static_cast<double>(falls),
+                        math::sign_test(falls, change.size(0))});
+  }
+  const auto heads = atlas::heads_behind(s.model, ids, neurons, from);
+  const auto order = std::get<1>(heads.abs().flatten().topk(std::min<int64_t>(5, heads.numel())));
+  for (int64_t k = 0; k < order.size(0); ++k) {
+    const auto at = order[k].item<int64_t>(), layer = at / heads.size(1), head = at % heads.size(1);
+    out.heads.push_back(
+        {static_cast<double>(layer), static_cast<double>(head), heads[layer][head].item<double>()});
+  }
+  return out;
+}
+
+/// Claim 5: repeated text, entropy neurons held down in its second half.
+void induction(study::Lab& lab, study::Subject& s, const std::vector<int64_t>& neurons) {
+  const auto found =
+      lab.part("repeated text, " + s.name, [&] { return repetition(lab, s, neurons); });
+  plot::Series series{.name = s.name, .x = {}, .y = found.curve};
+  for (size_t k = 0; k < found.curve.size(); ++k) series.x.push_back(5.0 * static_cast<double>(k));
   lab.plot(plot::Lines{.title = "Entropy on repeated text: " + s.name,
                        .x = {"position"},
                        .y = {"entropy, nats"},
                        .series = {series}});
-  const double drop = (base.slice(1, 0, half).mean() - base.slice(1, half).mean()).item<double>();
   lab.claim(s.name + ": entropy falls in the repeated half by, nats")
       .paper("")
-      .measured(drop)
+      .measured(found.drop)
       .at_least(0.5);
+  lab.note(fmt::format("{}: on repeated random tokens it falls by {:.2f} nats", s.name,
+                       found.random_drop));
   auto table = lab.table("neurons held down in the repeated half: " + s.name,
                          {"set", "change of entropy", "sequences where it falls", "sign test p"});
-  const auto row = [&](const std::string& name, const std::vector<int64_t>& set) {
-    const auto change = (entropies(set) - base).slice(1, half).mean(1);
-    const auto falls = (change < 0).sum().item<int64_t>(), n = change.size(0);
-    table.row(name, change.mean().item<double>(), static_cast<double>(falls),
-              math::sign_test(falls, n));
-  };
-  auto six = entropy_neurons;
-  six.resize(6);
-  row("top 6 by null share", six);
-  for (int k = 0; k < 5; ++k) {
-    const auto order = torch::randperm(s.config().neurons, torch::kLong);
-    row(fmt::format("random set {}", k),
-        {order.data_ptr<int64_t>(), order.data_ptr<int64_t>() + 6});
-  }
+  for (size_t k = 0; k < found.rows.size(); ++k)
+    table.row(k == 0 ? "top 6 by null share" : fmt::format("random set {}", k - 1),
+              found.rows[k][0], found.rows[k][1], found.rows[k][2]);
+  auto heads = lab.table("heads behind those neurons, looking at the first token only: " + s.name,
+                         {"layer", "head", "change of the mean activation"});
+  for (const auto& h : found.heads) heads.row(h[0], h[1], h[2]);
+}
+
+/// Setting, test nats and test calibration error of the model as it is, with the dial and with a
+/// temperature, then the nats that the dial won where it was tuned.
+std::vector<std::vector<double>> tuned(study::Lab& lab, study::Subject& s,
+                                       const std::vector<int64_t>& neurons) {
+  const torch::NoGradGuard no_grad;
+  const auto context = std::min<int64_t>(256, s.config().context);
+  const auto tokens = lab.by_scale<int64_t>(64, 1500, 8000);
+  const auto text = std::span<const int32_t>(s.valid);
+  const atlas::ConfidenceDial tune(s.model, text.first(text.size() / 2), context, tokens, neurons),
+      test(s.model, text.subspan(text.size() / 2), context, tokens, neurons);
+  const double before = tune.score(1, 1).nats;
+  double best = 1, best_t = 1, nats = before, nats_t = before;
+  for (double g = 0; g <= 3; g += 0.25)
+    if (const double x = tune.score(g, 1).nats; x < nats) nats = x, best = g;
+  for (double t = 0.8; t <= 1.3; t += 0.05)
+    if (const double x = tune.score(1, t).nats; x < nats_t) nats_t = x, best_t = t;
+  const auto plain = test.score(1, 1), dial = test.score(best, 1), warm = test.score(1, best_t);
+  return {{1, plain.nats, plain.error},
+          {best, dial.nats, dial.error},
+          {best_t, warm.nats, warm.error},
+          {before - nats, before - nats_t}};
 }
 
 /// Claim 6: one dial for confidence, beside temperature.
 void dial(study::Lab& lab, study::Subject& s, const std::vector<int64_t>& neurons) {
-  const torch::NoGradGuard no_grad;
-  const auto readout = atlas::readout(s.model);
-  const auto context = std::min<int64_t>(256, s.config().context);
-  const auto tokens = lab.by_scale<int64_t>(64, 1500, 8000);
-  const auto half = s.valid.size() / 2;
-  const std::vector<int32_t> tune(s.valid.begin(), s.valid.begin() + half),
-      test(s.valid.begin() + half, s.valid.end());
-  const auto index = torch::tensor(neurons);
-  const auto written = readout.value.index_select(0, index);
-  const auto score = [&](const std::vector<int32_t>& text, double g, double temperature) {
-    const auto stream = atlas::last_stream(s.model, text, context, tokens);
-    const auto x =
-        stream.stream + (g - 1) * torch::mm(stream.activations.index_select(1, index), written);
-    const auto log_p = torch::log_softmax(readout.logits(x) / temperature, 1);
-    const auto [sure, top] = log_p.exp().max(1);
-    const auto right = top.eq(stream.targets).to(torch::kFloat);
-    const auto span = [](const torch::Tensor& t) {
-      return std::span<const float>(t.data_ptr<float>(), static_cast<size_t>(t.numel()));
-    };
-    const double error = math::calibration_error(span(sure), span(right));
-    return std::pair(-log_p.gather(1, stream.targets.unsqueeze(1)).mean().item<double>(), error);
-  };
-  double best = 1, best_t = 1, nll = score(tune, 1, 1).first, nll_t = nll;
-  const double before = nll;
-  for (double g = 0; g <= 3; g += 0.25)
-    if (const double x = score(tune, g, 1).first; x < nll) nll = x, best = g;
-  for (double t = 0.8; t <= 1.3; t += 0.05)
-    if (const double x = score(tune, 1, t).first; x < nll_t) nll_t = x, best_t = t;
+  const auto found = lab.part("dial, " + s.name, [&] { return tuned(lab, s, neurons); });
   lab.claim(s.name + ": nats won by the dial on the text it was tuned on")
       .paper("")
-      .measured(before - nll)
+      .measured(found[3][0])
       .at_least(0);
+  lab.note(fmt::format("{}: temperature wins {:.4f} nats there, the dial {:.4f}", s.name,
+                       found[3][1], found[3][0]));
   auto table =
       lab.table("the dial: " + s.name, {"what", "setting", "test nats", "test calibration error"});
-  for (const auto& [name, g, t] :
-       {std::tuple("as it is", 1.0, 1.0), {"dial", best, 1.0}, {"temperature", 1.0, best_t}}) {
-    const auto [loss, error] = score(test, g, t);
-    table.row(name, t != 1 ? t : g, loss, error);
-  }
+  const char* names[] = {"as it is", "dial", "temperature"};
+  for (size_t k = 0; k < 3; ++k) table.row(names[k], found[k][0], found[k][1], found[k][2]);
 }
 
 void run(study::Lab& lab) {
@@ -336,18 +362,25 @@ void run(study::Lab& lab) {
       "last layer of trained models",
       {"model", "neurons", "|w|", "null share", "total", "direct", "norm share", "unigram share"});
   std::vector<double> spearman, sigmas;
+  const auto judge = [&](const std::string& name, const OnModel& found) {
+    for (size_t k = 0; k < found.rows.size(); ++k) add(table, name, sets[k], found.rows[k]);
+    return found;
+  };
   for (const auto seed : lab.seeds()) {
     if (lab.smoke()) break;
     const auto folder = study::trained_seed(lab, seed);
     if (!folder) break;
-    const auto text = atlas::read_text(*folder, 2048, "classics/test", 20'000);
-    const auto found =
-        ablate(table, fmt::format("seed {}", seed), lm::load(*folder), text.ids, 1500);
+    const auto found = judge(fmt::format("seed {}", seed), lab.part("trained", seed, [&] {
+      return on_model(lm::load(*folder),
+                      atlas::read_text(*folder, 2048, "classics/test", 20'000).ids, 1500);
+    }));
     spearman.push_back(found.spearman), sigmas.push_back(found.sigmas);
   }
   for (const char* name : {"opt-classics", "llama-classics"})
     if (auto s = study::find_subject(lab, name)) {
-      const auto found = ablate(table, s->name, s->model, s->valid, lab.by_scale(32, 600, 4000));
+      const auto found = judge(s->name, lab.part(s->name, [&] {
+        return on_model(s->model, s->valid, lab.by_scale(32, 600, 4000));
+      }));
       lab.note(fmt::format("{}: Spearman {:.3f}, top percent {:.2f} sigma", s->name, found.spearman,
                            found.sigmas));
       if (lab.smoke()) spearman.push_back(found.spearman), sigmas.push_back(found.sigmas);

@@ -1,14 +1,15 @@
 #include <fstream>
 #include <map>
 
-#include "cajal/atlas/confidence.h"
 #include "cajal/atlas/measure.h"
 #include "cajal/atlas/planted_neurons.h"
 #include "cajal/atlas/report.h"
 #include "cajal/core/timing.h"
 #include "cajal/models/lm/checkpoint.h"
+#include "cajal/models/lm/generate.h"
 #include "cajal/study/subject.h"
 #include "cajal/study/trained_seed.h"
+#include "cajal/surgery/prune.h"
 
 namespace {
 using namespace cajal;
@@ -18,19 +19,6 @@ using atlas::PositionKind;
 
 atlas::MeasureOptions full(int orders = 1) { return {.tables = true, .orders = orders}; }
 
-/// The kind that the census gives a neuron, in the words of the planted model.
-PlantedKind found_kind(const Census& census, int64_t l, int64_t i,
-                       const atlas::GramTotals& totals) {
-  const auto& layer = census.layers[l];
-  if (layer.dead(i)) return PlantedKind::dead;
-  const auto position = atlas::find_positional(census, l, i).kind;
-  if (position == PositionKind::range) return PlantedKind::range;
-  if (position == PositionKind::oscillatory) return PlantedKind::oscillatory;
-  const auto triggers = atlas::find_triggers(census, l, i, {}, &totals);
-  if (!triggers.pure) return PlantedKind::background;
-  return triggers.order == 1 ? PlantedKind::token : PlantedKind::bigram;
-}
-
 /// Claim 1: what was planted is found.
 void planted(study::Lab& lab) {
   const std::pair<PlantedKind, const char*> kinds[] = {{PlantedKind::dead, "dead"},
@@ -38,39 +26,62 @@ void planted(study::Lab& lab) {
                                                        {PlantedKind::bigram, "bigram"},
                                                        {PlantedKind::range, "range"},
                                                        {PlantedKind::oscillatory, "oscillatory"}};
-  std::vector<std::vector<double>> precision(5), recall(5), there(5), seen(5);
-  for (int seed = 0; seed < lab.by_scale(1, 5, 5); ++seed) {
-    auto p = atlas::plant_neurons({.layers = lab.by_scale(1, 4, 4),
-                                   .neurons = lab.by_scale(512, 1024, 2048),
-                                   .vocabulary = lab.by_scale(1024, 4096, 4096),
-                                   .context = lab.by_scale(128, 256, 256),
-                                   .tokens = lab.by_scale(20'000, 150'000, 4'000'000),
-                                   .seed = static_cast<uint64_t>(seed)});
-    const auto census = atlas::measure(p.model, p.text, full(2));
-    const atlas::GramTotals totals(census, p.text);
-    std::map<PlantedKind, std::array<double, 3>> count;  // planted, found, both
-    for (int64_t l = 0; l < std::ssize(p.kind); ++l)
-      for (int64_t i = 0; i < std::ssize(p.kind[l]); ++i) {
-        const auto truth = p.kind[l][i], found = found_kind(census, l, i, totals);
-        ++count[truth][0], ++count[found][1], count[truth][2] += truth == found;
-      }
-    for (size_t k = 0; k < 5; ++k) {
-      const auto [of, as, both] = count[kinds[k].first];
-      there[k].push_back(of), seen[k].push_back(as);
-      precision[k].push_back(as > 0 ? both / as : 0), recall[k].push_back(both / of);
-    }
+  std::vector<std::vector<atlas::Recovery>> runs;
+  for (uint64_t seed = 0; seed < lab.by_scale<uint64_t>(1, 5, 5); ++seed) {
+    const auto counts = lab.part("planted", seed, [&] {
+      auto p = atlas::plant_neurons({.layers = lab.by_scale(1, 4, 4),
+                                     .neurons = lab.by_scale(512, 1024, 2048),
+                                     .vocabulary = lab.by_scale(1024, 4096, 4096),
+                                     .context = lab.by_scale(128, 256, 256),
+                                     .tokens = lab.by_scale(20'000, 150'000, 4'000'000),
+                                     .seed = seed});
+      std::vector<std::vector<int64_t>> out;
+      for (const auto& r : atlas::recover(p, atlas::measure(p.model, p.text, full(2))))
+        out.push_back({r.planted, r.found, r.both});
+      return out;
+    });
+    auto& run = runs.emplace_back();
+    for (const auto& c : counts) run.push_back({c[0], c[1], c[2]});
   }
   auto table = lab.table("planted neurons", {"class", "planted", "found", "precision", "recall"});
-  for (size_t k = 0; k < 5; ++k) {
-    table.row(kinds[k].second, study::Figure(there[k]), study::Figure(seen[k]),
-              study::Figure(precision[k]), study::Figure(recall[k]));
-    auto worst = precision[k];
-    for (size_t s = 0; s < worst.size(); ++s) worst[s] = std::min(worst[s], recall[k][s]);
-    lab.claim(fmt::format("planted {} neurons: the lower of precision and recall", kinds[k].second))
+  for (const auto& [kind, name] : kinds) {
+    std::vector<double> planted, found, precision, recall, worst;
+    for (const auto& run : runs) {
+      const auto& r = run[static_cast<size_t>(kind)];
+      planted.push_back(static_cast<double>(r.planted));
+      found.push_back(static_cast<double>(r.found));
+      precision.push_back(r.precision()), recall.push_back(r.recall());
+      worst.push_back(std::min(r.precision(), r.recall()));
+    }
+    table.row(name, study::Figure(planted), study::Figure(found), study::Figure(precision),
+              study::Figure(recall));
+    lab.claim(fmt::format("planted {} neurons: the lower of precision and recall", name))
         .paper("")
         .measured(worst)
-        .at_least(k == 0 ? 1.0 : 0.98);
+        .at_least(kind == PlantedKind::dead ? 1.0 : 0.98);
   }
+}
+
+/// Whether the counts are those of all activations, stored: totals of every neuron, whole token
+/// tables of every hundredth.
+bool equals_stored(study::Subject& s, std::span<const int32_t> text, const Census& census) {
+  std::vector<torch::Tensor> all;
+  atlas::each_activation(s.model, text, census.context, census.batch,
+                         [&](int64_t, const torch::Tensor& a) { all.push_back(a > 0); });
+  const auto fired = torch::cat(all);
+  bool same = true;
+  int64_t at = 0;
+  for (const auto& layer : census.layers)
+    for (int64_t i = 0; i < layer.neurons; ++i, ++at) {
+      const auto column = fired.select(1, at).contiguous();
+      same = same && column.sum().item<int64_t>() == layer.positive[i];
+      if (i % 101 != 0) continue;
+      std::map<int64_t, int64_t> tokens;
+      for (size_t t = 0; t < text.size(); ++t) tokens[text[t]] += column.data_ptr<bool>()[t];
+      for (const auto& [token, count] : layer.tables.tokens.of(i))
+        same = same && tokens[token] == count;
+    }
+  return same;
 }
 
 /// Claim 2: every way of counting gives the same bits.
@@ -78,49 +89,44 @@ void exactness(study::Lab& lab, study::Subject& s) {
   const auto text =
       std::span(s.calibration)
           .first(std::min<size_t>(s.calibration.size(), lab.by_scale(1024, 16'384, 50'000)));
-  auto options = full(2);
-  options.batch = 2;
-  const auto whole = atlas::measure(s.model, text, options);
-  auto walking = options;
-  walking.by_layer = true;
-  lab.claim("layer at a time and full forward pass give the same bits")
-      .paper("")
-      .holds(atlas::measure(s.model, text, walking) == whole);
-  Census merged;
-  auto shard = options;
-  shard.shards = std::min<int64_t>(4, whole.units);
-  for (shard.shard = 1; shard.shard <= shard.shards; ++shard.shard) {
-    auto part = atlas::measure(s.model, text, shard);
-    merged = shard.shard == 1 ? part : atlas::merge(std::move(merged), part, "a", "b");
-  }
-  lab.claim("4 merged shards give the bits of one process").paper("").holds(merged == whole);
-
-  // The naive form keeps every activation.
-  std::vector<torch::Tensor> all;
-  atlas::each_activation(s.model, text, whole.context, options.batch,
-                         [&](int64_t, const torch::Tensor& a) { all.push_back(a > 0); });
-  const auto fired = torch::cat(all);
-  bool same = true;
-  int64_t at = 0;
-  for (const auto& layer : whole.layers)
-    for (int64_t i = 0; i < layer.neurons; ++i, ++at) {
-      const auto column = fired.select(1, at);
-      same = same && column.sum().item<int64_t>() == layer.positive[i];
-      if (i % 101 != 0) continue;  // whole rows of a sample of neurons
-      std::map<int64_t, int64_t> tokens;
-      const auto bits = column.contiguous();
-      for (size_t t = 0; t < text.size(); ++t) tokens[text[t]] += bits.data_ptr<bool>()[t];
-      for (const auto& [token, count] : layer.tables.tokens.of(i))
-        same = same && tokens[token] == count;
+  const auto same = lab.part("exactness", [&] {
+    auto options = full(2);
+    options.batch = 2;
+    const auto whole = atlas::measure(s.model, text, options);
+    auto walking = options;
+    walking.by_layer = true;
+    const bool walked = atlas::measure(s.model, text, walking) == whole;
+    Census merged;
+    auto shard = options;
+    shard.shards = std::min<int64_t>(4, whole.units);
+    for (shard.shard = 1; shard.shard <= shard.shards; ++shard.shard) {
+      auto part = atlas::measure(s.model, text, shard);
+      merged = shard.shard == 1 ? part : atlas::merge(std::move(merged), part, "a", "b");
     }
-  lab.claim("counts equal those from stored activations").paper("").holds(same);
+    return std::vector<int>{walked, merged == whole, equals_stored(s, text, whole)};
+  });
+  lab.claim("layer at a time and full forward pass give the same bits").paper("").holds(same[0]);
+  lab.claim("4 merged shards give the bits of one process").paper("").holds(same[1]);
+  lab.claim("counts equal those from stored activations").paper("").holds(same[2]);
 }
 
-double resident_mb() {
+int64_t resident_bytes() {
   std::ifstream status("/proc/self/statm");
-  double size = 0, resident = 0;
-  status >> size >> resident;
-  return resident * 4096 / 1e6;
+  int64_t pages = 0, resident = 0;
+  status >> pages >> resident;
+  return resident * 4096;
+}
+
+/// The most memory that a census takes beyond what was held before, in bytes, seen at every layer.
+double memory_of(study::Subject& s, std::span<const int32_t> text, atlas::MeasureOptions options) {
+  const auto before = resident_bytes();
+  int64_t most = 0;
+  options.hooks.add("*mlp.hook_post", [&](std::string_view, const torch::Tensor&) {
+    most = std::max(most, resident_bytes() - before);
+    return torch::Tensor();
+  });
+  atlas::measure(s.model, text, options);
+  return static_cast<double>(most);
 }
 
 /// Claim 3: what it costs.
@@ -129,124 +135,203 @@ void cost(study::Lab& lab, study::Subject& s) {
       std::span(s.calibration)
           .first(std::min<size_t>(s.calibration.size(), lab.by_scale(512, 16'384, 65'536)));
   const auto context = std::min<int64_t>(512, s.config().context);
-  const auto times = time_interleaved(
-      {[&] {
-         const torch::NoGradGuard no_grad;
-         const std::vector<int32_t> ids(text.begin(), text.end());
-         for (int64_t at = 0; at + context <= std::ssize(ids); at += 8 * context) {
-           const auto count = std::min<int64_t>(8, (std::ssize(ids) - at) / context);
-           s.model->forward(torch::from_blob(const_cast<int32_t*>(ids.data() + at),
-                                             {count, context}, torch::kInt)
-                                .to(torch::kLong));
-         }
-       },
-       [&] { atlas::measure(s.model, text, full()); }},
-      lab.by_scale(1, 3, 5));
   lab.claim("time of the census over the plain forward pass")
       .paper("")
-      .measured(times.ratio(1, 0))
+      .measured(lab.part(
+          "time of the census",
+          [&] {
+            const torch::NoGradGuard no_grad;
+            const auto plain = [&] {
+              for (int64_t at = 0; at + context <= std::ssize(text); at += 8 * context)
+                s.model->forward(atlas::windows(
+                    s.config(),
+                    text.subspan(at,
+                                 std::min<int64_t>(8, (std::ssize(text) - at) / context) * context),
+                    context));
+            };
+            return time_interleaved({plain, [&] { atlas::measure(s.model, text, full()); }},
+                                    lab.by_scale(1, 3, 5))
+                .ratio(1, 0);
+          }))
       .at_most(1.5);
-  const int64_t m = lab.by_scale(64, 3072, 3072), v = lab.by_scale(500, 50'000, 50'000);
-  const double before = resident_mb();
-  atlas::LayerTables tables({.shapes = true, .positions = 2048, .vocabulary = v}, m);
-  tables.unpack();
-  const double taken = resident_mb() - before;
+
+  // One layer's weights, the counters of one, and all that a pass without counters holds at once.
+  const auto memory = lab.part("memory of the walker", [&] {
+    auto walker = full(), whole = full();
+    walker.by_layer = true;
+    const double activations = memory_of(s, text, {.samples = 0});
+    const auto& c = s.config();
+    const auto layer = static_cast<double>(s.model->blocks[0].ffn.groups[0].key.stored_bytes()) *
+                       (2 + 4.0 * static_cast<double>(c.width) / static_cast<double>(c.neurons));
+    const auto counters = 4.0 * static_cast<double>(c.neurons * (c.vocabulary + context));
+    return std::vector<double>{memory_of(s, text, walker), layer + activations + counters,
+                               memory_of(s, text, whole)};
+  });
+  lab.claim("memory of the walker over that of one layer, its counters and a pass's activations")
+      .paper("")
+      .measured(memory[0] / std::max(1.0, memory[1]))
+      .at_most(1);
+  lab.note(fmt::format("the walker took {:.0f} MB, the census of all layers at once {:.0f} MB",
+                       memory[0] / 1e6, memory[2] / 1e6));
+
   lab.claim("MB of counters of a layer with m 3072, P 2048, V 50k")
       .paper("")
-      .measured(taken)
+      .measured(lab.part("memory of counters",
+                         [&] {
+                           const auto before = resident_bytes();
+                           atlas::LayerTables tables(
+                               {.shapes = true,
+                                .positions = 2048,
+                                .vocabulary = lab.by_scale(500, 50'000, 50'000)},
+                               lab.by_scale(64, 3072, 3072));
+                           tables.unpack();
+                           return static_cast<double>(resident_bytes() - before) / 1e6;
+                         }))
       .at_most(1000);
 }
 
-/// Claims 4 and 5 on small trained models.
-struct Trained {
-  double beyond_null = 0, shuffled_positions = 0, positional = 0, logits = 0, parameters = 0;
+const std::vector<std::string> survey_columns = {
+    "model",  "layer",          "dead %", "bound 3/T",          "mean rate",  "token det.", "pure",
+    "bigram", "tokens covered", "new",    "triggers lowered %", "shuffled %", "range",      "osc.",
+    "weak"};
+
+struct Survey {
+  std::vector<std::vector<double>> rows;  // a layer
+  double beyond_null = 0, positional = 0;
 };
+CAJAL_OPTIONS(Survey, rows, beyond_null, positional)
 
-/// The model without its dead neurons; returns the share of FFN parameters that went.
-double prune(lm::Transformer& model, const Census& census) {
-  double gone = 0, all = 0;
-  for (size_t l = 0; l < model->blocks.size(); ++l) {
-    std::vector<int64_t> alive;
-    const auto& layer = census.layers[l];
-    for (int64_t i = 0; i < layer.neurons; ++i)
-      if (!layer.dead(i)) alive.push_back(i);
-    auto& group = model->blocks[l].ffn.groups[0];
-    const auto rows = torch::tensor(alive, torch::kLong);
-    group.key = Matrix::dense(group.key.stored().index_select(0, rows));
-    if (group.key_bias.defined()) group.key_bias = group.key_bias.index_select(0, rows);
-    group.value = Matrix::dense(group.value.stored().index_select(1, rows).contiguous());
-    gone += static_cast<double>(layer.dead_count()), all += static_cast<double>(layer.neurons);
-  }
-  return gone / all;
-}
-
-int64_t positional(const Census& census) {
-  int64_t count = 0;
-  for (int64_t l = 0; l < std::ssize(census.layers); ++l)
-    for (int64_t i = 0; i < census.layers[l].neurons; ++i)
-      count +=
-          atlas::find_positional(census, l, i, {.skip_first = true}).kind != PositionKind::none;
-  return count;
-}
-
-Trained trained(study::TableWriter& table, const std::string& name, lm::Transformer model,
-                const std::vector<int32_t>& text) {
-  const torch::NoGradGuard no_grad;
+Survey survey(lm::Transformer& model, std::span<const int32_t> text, const lm::Hooks& hooks = {}) {
   auto options = full(2);
+  options.hooks = hooks;
   const auto census = atlas::measure(model, text, options);
-  const auto findings = atlas::describe(census, model, nullptr);
-  Trained out;
+  const atlas::Reading reading{.name = "", .ids = {text.begin(), text.end()}, .tokenizer = {}};
+  atlas::DescribeOptions describe;
+  describe.positions.skip_first = true, describe.ablation_tokens = 0, describe.words = 0;
+  const auto findings = atlas::describe(census, model, &reading, describe);
+  Survey out;
   int64_t most = -1;
-  for (int64_t l = 0; l < std::ssize(findings.layers); ++l) {
+  for (size_t l = 0; l < findings.layers.size(); ++l) {
     const auto& f = findings.layers[l];
     const auto& layer = census.layers[l];
-    table.row(name, std::to_string(l), 100.0 * layer.dead_count() / layer.neurons,
-              3.0 / census.tokens(), layer.positive_share(), f.detectors, f.pure, f.tokens_covered,
-              f.tokens_new, 100 * f.suppressed, 100 * f.shuffled, f.range, f.oscillatory, f.weak);
+    const auto number = [](int64_t x) { return static_cast<double>(x); };
+    out.rows.push_back({100 * number(layer.dead_count()) / number(layer.neurons),
+                        3 / number(census.tokens()), layer.positive_share(), number(f.detectors),
+                        number(f.pure), number(f.grams), number(f.tokens_covered),
+                        number(f.tokens_new), 100 * f.suppressed, 100 * f.shuffled, number(f.range),
+                        number(f.oscillatory), number(f.weak)});
+    out.positional += number(f.range + f.oscillatory + f.weak);
     if (f.detectors > most) most = f.detectors, out.beyond_null = f.suppressed - f.shuffled;
   }
-  out.positional = static_cast<double>(positional(census));
-  options.hooks.add("hook_pos_embed", [](std::string_view, const torch::Tensor& rows) {
+  return out;
+}
+
+void add(study::TableWriter& table, const std::string& name, const Survey& found) {
+  for (size_t l = 0; l < found.rows.size(); ++l) {
+    std::vector<study::Cell> cells{name, std::to_string(l)};
+    for (const double x : found.rows[l]) cells.emplace_back(x);
+    table.add(std::move(cells));
+  }
+}
+
+/// Every position of a window in another place, anew in every window.
+lm::Hooks shuffled_positions() {
+  lm::Hooks hooks;
+  hooks.add("hook_pos_embed", [](std::string_view, const torch::Tensor& rows) {
     auto shuffled = torch::empty_like(rows);
     for (int64_t b = 0; b < rows.size(0); ++b)
       shuffled[b].copy_(rows[b].index_select(0, torch::randperm(rows.size(1), torch::kLong)));
     return shuffled;
   });
-  out.shuffled_positions = static_cast<double>(positional(atlas::measure(model, text, options)));
-
-  const auto ids =
-      torch::tensor(std::vector<int64_t>(text.begin(), text.begin() + 128)).unsqueeze(0);
-  const auto before = model->forward(ids);
-  out.parameters = prune(model, census);
-  out.logits = (model->forward(ids) - before).abs().max().item<double>();
-  return out;
+  return hooks;
 }
 
-void on_trained(study::Lab& lab) {
-  auto table =
-      lab.table("trained models", {"model", "layer", "dead %", "bound 3/T", "mean rate",
-                                   "token det.", "pure", "tokens covered", "new",
-                                   "triggers lowered %", "shuffled %", "range", "osc.", "weak"});
-  std::vector<double> beyond, left, logits, share, positions;
-  const auto add = [&](const Trained& t) {
-    beyond.push_back(100 * t.beyond_null), logits.push_back(t.logits),
-        share.push_back(t.parameters);
-    if (t.positional > 0) left.push_back(t.shuffled_positions / t.positional);
-    positions.push_back(t.positional);
+std::vector<int32_t> shuffled(std::vector<int32_t> text, Random random) {
+  for (size_t k = text.size(); k > 1; --k) std::swap(text[k - 1], text[random.below(k)]);
+  return text;
+}
+
+/// Neurons gone in percent, largest change of a logit, and nats a token: as it was, without the
+/// dead, and with as many neurons that have the longest rows.
+std::vector<double> prune(const std::function<lm::Transformer()>& load,
+                          const std::vector<int32_t>& text) {
+  const torch::NoGradGuard no_grad;
+  auto model = load();
+  const auto census = atlas::measure(model, text);
+  const auto context = model->config.context;
+  const auto some = std::span(text).first(std::min<size_t>(text.size(), 64 * context));
+  const std::vector<int32_t> read(some.begin(), some.end());
+  const auto ids =
+      atlas::windows(model->config, some.first(some.size() / context * context), context);
+  const auto nats = [&](lm::Transformer& form) {
+    return lm::evaluate(form, read, std::ssize(read), context, 8).loss();
   };
+  const auto before = model->forward(ids);
+  const double whole = nats(model);
+  const auto alive = surgery::alive_neurons(census);
+  const double gone = surgery::keep_neurons(model, alive);
+  const double change = (model->forward(ids) - before).abs().max().item<double>();
+  auto other = load();
+  surgery::keep_neurons(other, surgery::longest_neurons(census, alive));
+  return {100 * gone, change, whole, nats(model), nats(other)};
+}
+
+/// Claims 4 and 5 on small trained models.
+void on_trained(study::Lab& lab) {
+  struct Case {
+    std::string name;
+    std::function<lm::Transformer()> load;
+    std::vector<int32_t> text;
+  };
+  std::vector<Case> cases;
   if (lab.smoke()) {
-    const auto p = atlas::plant_neurons(
-        {.layers = 1, .neurons = 256, .vocabulary = 512, .context = 128, .tokens = 8000});
-    add(trained(table, "planted", p.model, p.text));
+    const auto plant = [] {
+      return atlas::plant_neurons(
+          {.layers = 1, .neurons = 256, .vocabulary = 512, .context = 128, .tokens = 8000});
+    };
+    cases.push_back({"planted", [=] { return plant().model; }, plant().text});
   } else {
     for (const auto seed : lab.seeds()) {
       const auto folder = study::trained_seed(lab, seed);
       if (!folder) return;
-      auto model = lm::load(*folder);
-      const auto text = atlas::read_text(*folder, 2048, "classics/train",
-                                         lab.by_scale<int64_t>(0, 100'000, 1'000'000));
-      add(trained(table, fmt::format("seed {}", seed), model, text.ids));
+      cases.push_back({fmt::format("seed {}", seed), [=] { return lm::load(*folder); },
+                       atlas::read_text(*folder, 2048, "classics/train",
+                                        lab.by_scale<int64_t>(0, 100'000, 1'000'000))
+                           .ids});
     }
+  }
+  auto table = lab.table("trained models", survey_columns);
+  auto pruned = lab.table("dead neurons dropped",
+                          {"model", "neurons gone %", "largest change of a logit", "nats a token",
+                           "without the dead", "with as many longest instead"});
+  std::vector<double> beyond, left, logits, positions;
+  for (size_t k = 0; k < cases.size(); ++k) {
+    const auto& c = cases[k];
+    const auto found = lab.part("trained", k, [&] {
+      auto model = c.load();
+      return survey(model, c.text);
+    });
+    add(table, c.name, found);
+    const auto without = lab.part("trained, positions shuffled", k, [&] {
+      auto model = c.load();
+      return survey(model, c.text, shuffled_positions());
+    });
+    if (k == 0) {
+      add(table, c.name + ", positions shuffled", without);
+      add(table, c.name + ", tokens shuffled", lab.part("tokens shuffled", [&] {
+        auto model = c.load();
+        return survey(model, shuffled(c.text, lab.random(7)));
+      }));
+      add(table, c.name + ", random weights", lab.part("random weights", [&] {
+        auto model = lm::initialise(c.load()->config, 1);
+        return survey(model, c.text);
+      }));
+    }
+    beyond.push_back(100 * found.beyond_null), positions.push_back(found.positional);
+    if (found.positional > 0) left.push_back(without.positional / found.positional);
+    const auto p = lab.part("dead neurons dropped", k, [&] { return prune(c.load, c.text); });
+    pruned.row(c.name, p[0], p[1], p[2], p[3], p[4]);
+    logits.push_back(p[1]);
   }
   lab.claim(
          "points by which own triggers are lowered more often than shuffled ones, in the layer "
@@ -264,12 +349,10 @@ void on_trained(study::Lab& lab) {
         .measured(left)
         .in_percent()
         .at_most(0.05);
-  lab.claim("largest change of a logit when dead neurons are pruned")
+  lab.claim("largest change of a logit when dead neurons are dropped")
       .paper("")
       .measured(logits)
       .at_most(1e-6);
-  lab.note(fmt::format("share of the neurons that pruning took: {}",
-                       study::text(study::Figure(share), true)));
 }
 
 void run(study::Lab& lab) {
@@ -277,11 +360,11 @@ void run(study::Lab& lab) {
   if (auto subject = study::find_subject(lab, "opt-classics")) {
     exactness(lab, *subject);
     cost(lab, *subject);
-    auto table =
-        lab.table("opt-classics", {"model", "layer", "dead %", "bound 3/T", "mean rate",
-                                   "token det.", "pure", "tokens covered", "new",
-                                   "triggers lowered %", "shuffled %", "range", "osc.", "weak"});
-    if (!lab.smoke()) trained(table, subject->name, subject->model, subject->calibration);
+    if (!lab.smoke()) {
+      auto table = lab.table("opt-classics", survey_columns);
+      add(table, subject->name,
+          lab.part("opt-classics", [&] { return survey(subject->model, subject->calibration); }));
+    }
   }
   on_trained(lab);
   lab.not_shown("more than 70 % dead neurons and the trend to OPT-66b",

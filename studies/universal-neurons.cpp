@@ -1,25 +1,23 @@
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numeric>
 
-#include "cajal/atlas/confidence.h"
 #include "cajal/atlas/correlate.h"
+#include "cajal/atlas/matching.h"
 #include "cajal/atlas/measure.h"
 #include "cajal/atlas/text.h"
 #include "cajal/atlas/token_features.h"
 #include "cajal/core/timing.h"
+#include "cajal/math/ranks.h"
 #include "cajal/models/lm/checkpoint.h"
 #include "cajal/study/subject.h"
 #include "cajal/study/trained_seed.h"
 
 namespace {
 using namespace cajal;
-using atlas::Matches;
 
-/// Claim 1: exact, in whatever order, and near the speed of a plain product.
-void streaming(study::Lab& lab) {
-  const int64_t n = lab.by_scale(50, 200, 200), tokens = lab.by_scale(3000, 50'000, 50'000);
+/// Claim 1: exact, in whatever order.
+double streaming_error(int64_t n, int64_t tokens) {
   const auto common = torch::randn({tokens, n});
   const auto a = (common + torch::randn({tokens, n})).clamp_min(0) + 3,
              b = (common * 2 + torch::randn({tokens, n})).clamp_min(-1);
@@ -32,20 +30,41 @@ void streaming(study::Lab& lab) {
   const auto x = a.to(torch::kDouble) - a.to(torch::kDouble).mean(0),
              y = b.to(torch::kDouble) - b.to(torch::kDouble).mean(0);
   const auto reference = torch::mm(x.t(), y) / torch::outer(x.norm(2, 0), y.norm(2, 0));
-  lab.claim("streaming correlation: largest error against two passes in double")
-      .paper("")
-      .measured(std::max((forward.rho(0, n) - reference).abs().max().item<double>(),
-                         (backward.rho(0, n) - reference).abs().max().item<double>()))
-      .at_most(1e-6);
+  return std::max((forward.rho(0, n) - reference).abs().max().item<double>(),
+                  (backward.rho(0, n) - reference).abs().max().item<double>());
+}
 
-  const int64_t wide = lab.by_scale(256, 3072, 4608), piece = 4096;
+/// Claim 1: near the speed of a plain product. Seconds of the streaming form, of that with products
+/// of bf16 and of the product alone, the share of the latter's speed that each reaches, and the
+/// difference that bf16 makes.
+std::vector<double> streaming_speed(int64_t wide, int64_t piece, int rounds) {
   const auto p = torch::randn({piece, wide}), q = torch::randn({piece, wide});
   atlas::Pearson sums(wide, wide, {{0, wide}}, false);
   atlas::Pearson rounded(wide, wide, {{0, wide}}, false, Precision::bf16);
   torch::Tensor plain;
   const auto times = time_interleaved(
       {[&] { sums.add(p, q); }, [&] { rounded.add(p, q); }, [&] { plain = torch::mm(p.t(), q); }},
-      lab.by_scale(2, 7, 15));
+      rounds);
+  return {times.median_seconds(0),
+          times.median_seconds(1),
+          times.median_seconds(2),
+          times.ratio(2, 0),
+          times.ratio(2, 1),
+          (sums.rho(0, wide) - rounded.rho(0, wide)).abs().max().item<double>()};
+}
+
+void streaming(study::Lab& lab) {
+  const int64_t wide = lab.by_scale(256, 3072, 4608), piece = 4096;
+  lab.claim("streaming correlation: largest error against two passes in double")
+      .paper("")
+      .measured(lab.part("streaming",
+                         [&] {
+                           return streaming_error(lab.by_scale(50, 200, 200),
+                                                  lab.by_scale(3000, 50'000, 50'000));
+                         }))
+      .at_most(1e-6);
+  const auto f =
+      lab.part("speed", [&] { return streaming_speed(wide, piece, lab.by_scale(2, 5, 15)); });
   const double pairs =
       static_cast<double>(wide) * static_cast<double>(wide) * static_cast<double>(piece);
   auto table = lab.table(fmt::format("all pairs of {} and {} neurons", wide, wide),
@@ -53,52 +72,51 @@ void streaming(study::Lab& lab) {
   const char* const forms[] = {"streaming Pearson", "the same, products of bf16",
                                "libtorch's product alone"};
   for (size_t i = 0; i < 3; ++i)
-    table.row(forms[i], pairs / times.median_seconds(i), 2e-9 * pairs / times.median_seconds(i),
-              times.ratio(2, i));
+    table.row(forms[i], pairs / f[i], 2e-9 * pairs / f[i], i < 2 ? f[3 + i] : 1.0);
   lab.claim("share of plain GEMM's speed on the same shapes")
       .paper("")
-      .measured(times.ratio(2, 0))
+      .measured(f[3])
       .at_least(0.5);
   lab.note(
       fmt::format("10 million tokens of all pairs of two models of 36,864 neurons (12 x 3072) "
                   "would take {:.1f} h at this rate, {:.1f} h with bf16, extrapolated",
-                  36864.0 * 36864.0 * 1e7 / (pairs / times.median_seconds(0)) / 3600,
-                  36864.0 * 36864.0 * 1e7 / (pairs / times.median_seconds(1)) / 3600));
-  lab.claim("largest difference that bf16 makes to rho")
-      .paper("")
-      .measured((sums.rho(0, wide) - rounded.rho(0, wide)).abs().max().item<double>())
-      .at_most(1e-3);
+                  36864.0 * 36864.0 * 1e7 / (pairs / f[0]) / 3600,
+                  36864.0 * 36864.0 * 1e7 / (pairs / f[1]) / 3600));
+  lab.claim("largest difference that bf16 makes to rho").paper("").measured(f[5]).at_most(1e-3);
 }
 
-/// Claim 2: two "models" that share some features of tokens.
+/// Claim 2: two "models" that share some features of tokens. Share of those that found their
+/// partner, and false matches.
+std::vector<double> plant(study::Lab& lab, uint64_t seed) {
+  const int64_t m = lab.by_scale(120, 400, 1000), shared = m / 5,
+                tokens = lab.by_scale(2000, 20'000, 100'000), v = 500;
+  const auto ids = torch::randint(0, v, {tokens}, torch::kLong);
+  const auto features = torch::randn({v, shared}), private_a = torch::randn({v, m - shared}),
+             private_b = torch::randn({v, m - shared});
+  const auto make = [&](const torch::Tensor& own) {
+    auto a = torch::cat({features, own}, 1).index_select(0, ids) + 0.3 * torch::randn({tokens, m});
+    return (a * (0.5 + torch::rand({m}))).clamp_min(0);
+  };
+  const auto order = torch::randperm(m, torch::kLong);
+  const auto a = make(private_a), b = make(private_b).index_select(1, order);
+  atlas::Pearson sums(m, m, {{0, m}}, true);
+  for (int64_t t = 0; t < tokens; t += 2000)
+    sums.add(a.slice(0, t, t + 2000), b.slice(0, t, t + 2000));
+  const auto [best, place] = sums.rho(0, m).max(1);
+  const auto turned =
+      std::get<0>(sums.turned(0, atlas::random_turn(atlas::Basis::orthogonal, m, seed)).max(1));
+  const auto universal = (best - turned) > 0.5,
+             right = order.index_select(0, place) == torch::arange(m, torch::kLong);
+  return {
+      (universal & right).slice(0, 0, shared).to(torch::kDouble).mean().item<double>(),
+      (universal & ~right).sum().item<double>() + universal.slice(0, shared).sum().item<double>()};
+}
+
 void planted(study::Lab& lab) {
   std::vector<double> found, wrong;
-  for (int seed = 0; seed < lab.by_scale(1, 5, 5); ++seed) {
-    seed_everything(static_cast<uint64_t>(seed));
-    const int64_t m = lab.by_scale(120, 400, 1000), shared = m / 5,
-                  tokens = lab.by_scale(2000, 20'000, 100'000), v = 500;
-    const auto ids = torch::randint(0, v, {tokens}, torch::kLong);
-    const auto features = torch::randn({v, shared}), private_a = torch::randn({v, m - shared}),
-               private_b = torch::randn({v, m - shared});
-    const auto make = [&](const torch::Tensor& own) {
-      auto a =
-          torch::cat({features, own}, 1).index_select(0, ids) + 0.3 * torch::randn({tokens, m});
-      return (a * (0.5 + torch::rand({m}))).clamp_min(0);
-    };
-    const auto order = torch::randperm(m, torch::kLong);
-    const auto a = make(private_a), b = make(private_b).index_select(1, order);
-    atlas::Pearson sums(m, m, {{0, m}}, true);
-    for (int64_t t = 0; t < tokens; t += 2000)
-      sums.add(a.slice(0, t, t + 2000), b.slice(0, t, t + 2000));
-    const auto [best, place] = sums.rho(0, m).max(1);
-    const auto turned =
-        std::get<0>(sums.turned(0, atlas::random_turn(atlas::Basis::orthogonal, m, seed)).max(1));
-    const auto universal = (best - turned) > 0.5,
-               right = order.index_select(0, place) == torch::arange(m, torch::kLong);
-    found.push_back(
-        (universal & right).slice(0, 0, shared).to(torch::kDouble).mean().item<double>());
-    wrong.push_back((universal & ~right).sum().item<double>() +
-                    universal.slice(0, shared).sum().item<double>());
+  for (uint64_t seed = 0; seed < lab.by_scale<uint64_t>(1, 5, 5); ++seed) {
+    const auto f = lab.part("planted pair", seed, [&] { return plant(lab, seed); });
+    found.push_back(f[0]), wrong.push_back(f[1]);
   }
   lab.claim("planted pair: shared neurons matched to their partner")
       .paper("")
@@ -113,15 +131,6 @@ void planted(study::Lab& lab) {
 
 double mean(const std::vector<double>& x) {
   return x.empty() ? 0 : std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size());
-}
-
-/// One-sided Mann-Whitney p of a being larger than b, by the normal approximation.
-double mann_whitney(const std::vector<double>& a, const std::vector<double>& b) {
-  double u = 0;
-  for (const double x : a)
-    for (const double y : b) u += x > y ? 1 : x == y ? 0.5 : 0;
-  const auto n = static_cast<double>(a.size()), m = static_cast<double>(b.size());
-  return 0.5 * std::erfc((u - n * m / 2) / std::sqrt(n * m * (n + m + 1) / 12) / std::sqrt(2.0));
 }
 
 struct Seed {
@@ -161,11 +170,76 @@ std::vector<Seed> seeds(study::Lab& lab) {
   return out;
 }
 
-double excess(const std::vector<Matches>& all, size_t i) {
+/// The best of each neuron of the first seed among those of another.
+struct Best {
+  std::vector<double> rho, turned;
+  std::vector<int64_t> index;
+};
+CAJAL_OPTIONS(Best, rho, turned, index)
+
+Best match(study::Lab& lab, const std::string& name, Seed& a, Seed& b,
+           const atlas::CorrelateOptions& options = {}) {
+  return lab.part(name, [&] {
+    const auto found = atlas::correlate(a.model, b.model, a.ids, options);
+    Best out{.rho = {}, .turned = found.turned, .index = {}};
+    for (size_t i = 0; i < found.turned.size(); ++i) {
+      const auto& best = found.best[i * static_cast<size_t>(found.kept)];
+      out.rho.push_back(static_cast<double>(best.rho)), out.index.push_back(best.index);
+    }
+    return out;
+  });
+}
+
+double excess(const std::vector<Best>& all, size_t i) {
   double sum = 0;
-  for (const auto& m : all)
-    sum += m.excess(static_cast<int64_t>(i)) / static_cast<double>(all.size());
+  for (const auto& m : all) sum += (m.rho[i] - m.turned[i]) / static_cast<double>(all.size());
   return sum;
+}
+
+/// What is known of each neuron of a seed from its text and weights.
+struct Traits {
+  std::vector<double> reduction, kurtosis, length;
+};
+CAJAL_OPTIONS(Traits, reduction, kurtosis, length)
+
+Traits traits(Seed& s) {
+  Traits out;
+  for (const auto& e : atlas::explain(s.model, s.ids, atlas::token_features(s.tokens),
+                                      std::min<int64_t>(128, s.model->config.context)))
+    out.reduction.push_back(e.reduction);
+  const auto census = atlas::measure(s.model, s.ids, {.tables = true});
+  for (size_t l = 0; l < census.layers.size(); ++l) {
+    const auto& layer = census.layers[l];
+    for (int64_t n = 0; n < layer.neurons; ++n)
+      out.kurtosis.push_back(layer.tables.moments.shape(n, layer.tokens).kurtosis);
+    out.length.insert(out.length.end(), layer.value_norm.begin(), layer.value_norm.end());
+  }
+  return out;
+}
+
+/// Other ways of matching: mean of the best figure of each, and how often it names the neuron that
+/// correlation names.
+void other_ways(study::Lab& lab, Seed& a, Seed& b, const Best& by_rho) {
+  const auto rows = lab.part("other ways of matching", [&] {
+    const auto found = atlas::match_otherwise(a.model, b.model, a.ids,
+                                              std::min<int64_t>(128, a.model->config.context));
+    const auto named = torch::tensor(by_rho.index, torch::kLong);
+    std::vector<std::vector<double>> out;
+    for (const auto& table : {found.overlap, found.keys}) {
+      const auto [best, place] = table.max(1);
+      out.push_back(
+          {best.mean().item<double>(), place.eq(named).to(torch::kDouble).mean().item<double>()});
+    }
+    const auto same = torch::arange(named.size(0), torch::kLong).eq(named).to(torch::kDouble);
+    out.push_back({found.same_index.mean().item<double>(), same.mean().item<double>()});
+    return out;
+  });
+  auto table = lab.table("other ways of matching seed 0 with seed 1",
+                         {"by", "mean of the best", "names the neuron that correlation names, %"});
+  const char* const names[] = {"overlap of the tokens it fires at (Jaccard)", "cosine of key rows",
+                               "the same index (correlation)"};
+  table.row("correlation", mean(by_rho.rho), 100);
+  for (size_t k = 0; k < 3; ++k) table.row(names[k], rows[k][0], 100 * rows[k][1]);
 }
 
 /// Claims 3 and 4.
@@ -173,72 +247,70 @@ void on_seeds(study::Lab& lab) {
   auto models = seeds(lab);
   if (models.empty()) return;
   auto& a = models[0];
-  const auto self = atlas::correlate(a.model, a.model, a.ids);
+  const auto self = match(lab, "seed 0 with itself", a, a);
   double diagonal = 0;
-  for (int64_t i = 0; i < std::ssize(self.turned); ++i)
-    diagonal += self.best[i * self.kept].rho == 0 /* constant: dead */ ||
-                std::fabs(self.best[i * self.kept].rho - 1) < 1e-5;
+  for (const double rho : self.rho)
+    diagonal += rho == 0 /* constant: dead */ || std::fabs(rho - 1) < 1e-5;
   lab.claim("a model with itself: neurons that match themselves")
       .paper("")
-      .measured(diagonal / static_cast<double>(self.turned.size()))
+      .measured(diagonal / static_cast<double>(self.rho.size()))
       .in_percent()
       .at_least(1);
-
-  std::vector<Matches> turned, gaussian, shuffled;
+  std::vector<Best> turned, gaussian, shuffled;
   for (size_t k = 1; k < models.size(); ++k) {
-    turned.push_back(atlas::correlate(a.model, models[k].model, a.ids));
-    gaussian.push_back(
-        atlas::correlate(a.model, models[k].model, a.ids, {.turned = atlas::Basis::gaussian}));
-    shuffled.push_back(atlas::correlate(a.model, models[k].model, a.ids, {.shuffle = true}));
+    const auto with = [&](const char* how, const atlas::CorrelateOptions& options) {
+      return match(lab, fmt::format("seed 0 with seed {}{}", k, how), a, models[k], options);
+    };
+    turned.push_back(with("", {}));
+    gaussian.push_back(with(", Gaussian turn", {.turned = atlas::Basis::gaussian}));
+    shuffled.push_back(with(", permuted tokens", {.shuffle = true}));
   }
-  const auto why = atlas::explain(a.model, a.ids, atlas::token_features(a.tokens),
-                                  std::min<int64_t>(128, a.model->config.context));
-  const auto census = atlas::measure(a.model, a.ids, {.tables = true});
+  other_ways(lab, a, models[1], turned[0]);
+  const auto known = lab.part("traits", [&] { return traits(a); });
   auto table = lab.table("universal neurons of seed 0",
                          {"layer", "best rho", "turned basis", "Gaussian turn", "excess",
                           "universal %", "permuted tokens %", "explained: universal", "others",
                           "|w| universal", "others", "kurtosis universal", "others"});
   std::vector<double> paired, reduction[2], kurtosis[2];
   double universal = 0, permuted = 0;
-  size_t i = 0;
-  for (int64_t l = 0; l < a.model->config.layers; ++l) {
-    const auto& layer = census.layers[l];
-    const auto norms = atlas::value_norms(a.model->blocks[l].ffn);
+  const auto all = self.rho.size(), layers = static_cast<size_t>(a.model->config.layers);
+  for (size_t l = 0; l < layers; ++l) {
     std::vector<double> rho, base, other, over, part[2], length[2], peaked[2];
     double chance = 0, many = 0;
-    for (int64_t n = 0; n < layer.neurons; ++n, ++i) {
+    for (size_t i = l * all / layers; i < (l + 1) * all / layers; ++i) {
       for (size_t k = 0; k < turned.size(); ++k) {
-        rho.push_back(turned[k].best[i * turned[k].kept].rho), base.push_back(turned[k].turned[i]),
-            other.push_back(gaussian[k].turned[i]);
+        rho.push_back(turned[k].rho[i]), base.push_back(turned[k].turned[i]);
+        other.push_back(gaussian[k].turned[i]);
       }
       over.push_back(excess(turned, i));
       const bool is = over.back() > 0.5;
       many += is, chance += excess(shuffled, i) > 0.5;
-      const double shape = layer.tables.moments.shape(n, layer.tokens).kurtosis;
-      part[is].push_back(why[i].reduction), length[is].push_back(norms[n]),
-          peaked[is].push_back(shape);
-      reduction[is].push_back(why[i].reduction), kurtosis[is].push_back(shape);
+      part[is].push_back(known.reduction[i]), length[is].push_back(known.length[i]);
+      peaked[is].push_back(known.kurtosis[i]);
+    }
+    for (const bool is : {false, true}) {
+      reduction[is].insert(reduction[is].end(), part[is].begin(), part[is].end());
+      kurtosis[is].insert(kurtosis[is].end(), peaked[is].begin(), peaked[is].end());
     }
     paired.push_back(mean(rho) - mean(base));
     universal += many, permuted += chance;
-    const auto share = 100.0 / static_cast<double>(layer.neurons);
+    const auto share = 100.0 / static_cast<double>(over.size());
     table.row(std::to_string(l), mean(rho), mean(base), mean(other), mean(over), many * share,
               chance * share, mean(part[1]), mean(part[0]), mean(length[1]), mean(length[0]),
               mean(peaked[1]), mean(peaked[0]));
   }
-  const auto all = static_cast<double>(i);
   lab.claim("mean best correlation above the turned basis, least over the layers")
       .paper("yes")
       .measured(*std::min_element(paired.begin(), paired.end()))
       .at_least(1e-9);
   lab.claim("share of universal neurons")
       .paper("1 to 5 %")
-      .measured(universal / all)
+      .measured(universal / static_cast<double>(all))
       .in_percent()
       .between(0.005, 0.3);
   lab.claim("the same with permuted tokens")
       .paper("0")
-      .measured(permuted / all)
+      .measured(permuted / static_cast<double>(all))
       .in_percent()
       .at_most(0);
   if (reduction[1].empty()) {
@@ -251,7 +323,7 @@ void on_seeds(study::Lab& lab) {
       .at_least(2);
   lab.claim("kurtosis of universal neurons is higher (Mann-Whitney p)")
       .paper("higher")
-      .measured(mann_whitney(kurtosis[1], kurtosis[0]))
+      .measured(math::mann_whitney(kurtosis[1], kurtosis[0]))
       .at_most(0.01);
   plot::Lines chart{.title = "Universality beyond a turned basis",
                     .x = {"excess correlation at least"},
@@ -260,106 +332,41 @@ void on_seeds(study::Lab& lab) {
       chart.series.emplace_back(plot::Series{.name = "seeds 1 and 2 in seed 0", .x = {}, .y = {}});
   for (double at = 0; at <= 1; at += 0.05) {
     double more = 0;
-    for (size_t k = 0; k < i; ++k) more += excess(turned, k) >= at;
-    line.x.push_back(at), line.y.push_back(100 * more / all);
+    for (size_t k = 0; k < all; ++k) more += excess(turned, k) >= at;
+    line.x.push_back(at), line.y.push_back(100 * more / static_cast<double>(all));
   }
   lab.plot(chart);
 }
 
 /// Claim 5: neurons that write on a head's query direction for the begin token.
 void deactivation(study::Lab& lab, study::Subject& s) {
-  const torch::NoGradGuard no_grad;
-  auto& model = s.model;
-  const auto& c = s.config();
-  require(c.norm == lm::NormKind::layer && c.positions == lm::Positions::learned &&
-              !model->blocks[0].attention.fused.defined(),
-          "deactivation: expected an OPT model");
-  const int64_t begin = c.begin_id >= 0 ? c.begin_id : 0,
-                context = std::min<int64_t>(256, c.context), batch = lab.by_scale(1, 4, 16);
-  std::vector<int64_t> text;
-  for (int64_t t = 0; t < batch * (context - 1); ++t)
-    text.push_back(s.valid[static_cast<size_t>(t) % s.valid.size()]);
-  const auto ids = torch::cat({torch::full({batch, 1}, begin, torch::kLong),
-                               torch::tensor(text).reshape({batch, context - 1})},
-                              1);
-  std::map<std::string, torch::Tensor, std::less<>> seen;
-  lm::Hooks hooks;
-  for (const char* point :
-       {"*hook_resid_pre", "*attn.hook_k", "*attn.hook_q", "*attn.hook_pattern", "*mlp.hook_post"})
-    hooks.add(point, [&](std::string_view name, const torch::Tensor& value) {
-      seen[std::string(name)] = value;
-      return torch::Tensor();
-    });
-  lm::Pass pass;
-  pass.hooks = &hooks;
-  model->forward(ids, pass);
-  struct Candidate {
-    double score;
-    int64_t from, neuron, layer, head;
-  };
-  std::vector<Candidate> all;
-  const int64_t d = c.head_width;
-  for (int64_t layer = 1; layer < c.layers; ++layer) {
-    const auto& block = model->blocks[layer];
-    const auto key =
-        seen[fmt::format("blocks.{}.attn.hook_k", layer)][0][0];  // [heads, d], of the begin token
-    const auto query = block.attention.query.weight.decoded().reshape({c.heads, d, c.width});
-    const auto direction = torch::einsum("hd,hdw->hw", {key, query}) * block.norm1.weight /
-                           std::sqrt(static_cast<double>(d));
-    for (int64_t from = 0; from < layer; ++from) {
-      const auto rows = atlas::value_rows(model->blocks[from].ffn);
-      const auto scores = torch::mm(rows - rows.mean(1, true), direction.t());  // [neurons, heads]
-      const auto [value, place] = scores.reshape({-1}).abs().topk(3);
-      for (int64_t k = 0; k < 3; ++k) {
-        const auto at = place[k].item<int64_t>();
-        all.push_back(
-            {scores.reshape({-1})[at].item<double>(), from, at / c.heads, layer, at % c.heads});
-      }
-    }
-  }
-  std::sort(all.begin(), all.end(),
-            [](const auto& x, const auto& y) { return std::fabs(x.score) > std::fabs(y.score); });
-  all.resize(std::min<size_t>(all.size(), 20));
+  const auto rows = lab.part("attention deactivation", [&] {
+    const auto& c = s.config();
+    const int64_t begin = c.begin_id >= 0 ? c.begin_id : 0,
+                  context = std::min<int64_t>(256, c.context), batch = lab.by_scale(1, 4, 16);
+    std::vector<int64_t> text;
+    for (int64_t t = 0; t < batch * (context - 1); ++t)
+      text.push_back(s.valid[static_cast<size_t>(t) % s.valid.size()]);
+    const auto ids = torch::cat({torch::full({batch, 1}, begin, torch::kLong),
+                                 torch::tensor(text).reshape({batch, context - 1})},
+                                1);
+    std::vector<std::vector<double>> out;
+    for (const auto& n : atlas::head_switches(s.model, ids))
+      out.push_back({static_cast<double>(n.from), static_cast<double>(n.neuron),
+                     static_cast<double>(n.layer), static_cast<double>(n.head), n.score, n.before,
+                     n.after, n.as_the_score_says() ? 1.0 : 0.0});
+    return out;
+  });
   auto table = lab.table("neurons on the query direction of the begin token: " + s.name,
                          {"neuron", "head", "score", "begin attention", "without it"});
-  double right = 0, counted = 0;
-  for (const auto& n : all) {
-    const auto& block = model->blocks[n.layer];
-    const auto x = seen[fmt::format("blocks.{}.hook_resid_pre", n.layer)],
-               k = seen[fmt::format("blocks.{}.attn.hook_k", n.layer)];
-    const auto act = seen[fmt::format("blocks.{}.mlp.hook_post", n.from)].select(-1, n.neuron);
-    const auto without =
-        x - act.unsqueeze(-1) * atlas::value_rows(model->blocks[n.from].ffn)[n.neuron];
-    const auto q = block.attention.query
-                       .forward(torch::layer_norm(without, {c.width}, block.norm1.weight,
-                                                  block.norm1.bias, c.epsilon))
-                       .reshape({batch, context, c.heads, d})
-                       .select(2, n.head);
-    auto scores = torch::matmul(q, k.select(2, n.head).transpose(1, 2)) * c.score_scale;
-    scores = scores + torch::full({context, context}, -INFINITY).triu(1);
-    // Where the neuron fires: elsewhere taking it away changes nothing.
-    const auto fires = act.slice(1, 64) > 0;
-    if (fires.sum().item<int64_t>() == 0) continue;
-    const auto after = torch::softmax(scores, -1)
-                           .select(-1, 0)
-                           .slice(1, 64)
-                           .masked_select(fires)
-                           .mean()
-                           .item<double>();
-    const auto before = seen[fmt::format("blocks.{}.attn.hook_pattern", n.layer)]
-                            .select(1, n.head)
-                            .select(-1, 0)
-                            .slice(1, 64)
-                            .masked_select(fires)
-                            .mean()
-                            .item<double>();
-    ++counted, right += (before - after) * n.score > 0;
-    table.row(fmt::format("{}.{}", n.from, n.neuron), fmt::format("{}.{}", n.layer, n.head),
-              n.score, before, after);
+  double right = 0;
+  for (const auto& r : rows) {
+    table.row(fmt::format("{}.{}", r[0], r[1]), fmt::format("{}.{}", r[2], r[3]), r[4], r[5], r[6]);
+    right += r[7];
   }
   lab.claim(s.name + ": path ablation moves begin attention as the score says, of the top 20")
       .paper("")
-      .measured(counted > 0 ? right / counted : 0)
+      .measured(rows.empty() ? 0 : right / static_cast<double>(rows.size()))
       .in_percent()
       .at_least(0.8);
 }

@@ -45,6 +45,19 @@ TEST_F(OnPlanted, DeadNeuronsAreDead) {
   EXPECT_EQ(share(PlantedKind::background, dead), 0);
 }
 
+TEST_F(OnPlanted, EveryKindIsRecovered) {
+  const auto kinds = recover(planted(), census());
+  ASSERT_EQ(kinds.size(), 6u);
+  int64_t planted_all = 0, found_all = 0;
+  for (const auto& k : kinds) planted_all += k.planted, found_all += k.found;
+  EXPECT_EQ(planted_all, 1024);
+  EXPECT_EQ(found_all, 1024);
+  const auto& dead = kinds[static_cast<size_t>(PlantedKind::dead)];
+  EXPECT_EQ(dead.both, dead.planted);
+  EXPECT_EQ(dead.precision(), 1);
+  EXPECT_GE(kinds[static_cast<size_t>(PlantedKind::bigram)].recall(), 0.95);
+}
+
 TEST_F(OnPlanted, DetectorsAreFound) {
   const auto order = [](int64_t l, int64_t i) {
     const auto& t = findings().neurons[l][i].triggers;

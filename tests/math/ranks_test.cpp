@@ -55,6 +55,14 @@ TEST(MeanRanks, CountFromTheBestAndShareTies) {
   EXPECT_THROW(math::mean_ranks({{1, 2}, {1}}, {true, true}), Error);
 }
 
+TEST(MannWhitney, CountsThePairsInWhichTheFirstSampleIsLarger) {
+  // U = 8 of 9 pairs; mean 4.5, variance 9 * 7 / 12: z = 1.5275.
+  EXPECT_NEAR(math::mann_whitney(std::vector<double>{2, 4, 5}, std::vector<double>{0, 1, 3}),
+              0.0633, 1e-4);
+  EXPECT_NEAR(math::mann_whitney(std::vector<double>{1, 1}, std::vector<double>{1, 1}), 0.5, 1e-12);
+  EXPECT_THROW(math::mann_whitney({}, std::vector<double>{1}), Error);
+}
+
 // Demšar 2006: 4 methods over 14 data sets, 2.569 sqrt(4 * 5 / (6 * 14)) = 1.25.
 TEST(CriticalRankDifference, IsThatOfDemsarsExample) {
   EXPECT_NEAR(math::critical_rank_difference(4, 14), 1.25, 0.005);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "cajal/core/error.h"
 
@@ -163,15 +164,20 @@ inline float fast_exp(float x) {
 
 struct Logits {
   const float *plain, *g, *bias, *unigram;  // [vocabulary]
+  const float* frequency;                   // p [vocabulary] of the tokens, or nothing
+  double frequency_moment;                  // sum p log p
   float scale, along, back;
   int64_t vocabulary;
 };
 
 // logits[v] = scale (plain[v] + along g[v]) + bias[v] + back unigram[v], then what they predict.
-__attribute__((target_clones("avx512f", "avx2", "default"))) void predict(
-    const Logits& in, int64_t target, const float* log_unigram, float* logits, Prediction& out) {
+__attribute__((target_clones("avx512f", "avx2", "default"))) void predict(const Logits& in,
+                                                                          int64_t target,
+                                                                          float* logits,
+                                                                          Prediction& out) {
   const auto vocabulary = in.vocabulary;
-  const float *plain = in.plain, *g = in.g, *bias = in.bias, *unigram = in.unigram;
+  const float *plain = in.plain, *g = in.g, *bias = in.bias, *unigram = in.unigram,
+              *frequency = in.frequency;
   const float scale = in.scale, along = in.along, back = in.back;
   for (int64_t v = 0; v < vocabulary; ++v)
     logits[v] = scale * (plain[v] + along * g[v]) + bias[v] + back * unigram[v];
@@ -219,13 +225,17 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void predict(
       out.top = static_cast<int32_t>(v);
       break;
     }
-  if (!log_unigram) return;
-  double divergence = 0;
-  for (v = 0; v < vocabulary; ++v) {
-    const auto p = static_cast<double>(std::exp(log_unigram[v]));
-    divergence += p * static_cast<double>(log_unigram[v] - (logits[v] - most));
+  if (!frequency) return;
+  // KL(p || model) = sum p log p - sum p (logit - most) + log sum
+  double crossed = 0;
+  for (v = 0; v + kLanes <= vocabulary;) {
+    const auto end = std::min(vocabulary - kLanes, v + 64 * kLanes);
+    for (; v <= end; v += kLanes)
+      for (int j = 0; j < kLanes; ++j) sum[j] += frequency[v + j] * (logits[v + j] - most);
+    for (int j = 0; j < kLanes; ++j) crossed += static_cast<double>(std::exchange(sum[j], 0.0f));
   }
-  out.unigram_divergence = divergence + log_sum;
+  for (; v < vocabulary; ++v) crossed += static_cast<double>(frequency[v] * (logits[v] - most));
+  out.unigram_divergence = in.frequency_moment - crossed + log_sum;
 }
 
 }  // namespace
@@ -255,7 +265,8 @@ Ablation::Ablation(const Readout& readout, LastStream stream, const torch::Tenso
     auto p = torch::empty({std::ssize(counts)}, torch::kDouble);
     for (size_t v = 0; v < counts.size(); ++v)
       p.data_ptr<double>()[v] = static_cast<double>(counts[v]) + 1;
-    log_unigram_ = (p / p.sum()).log().to(torch::kFloat);
+    p = p / p.sum();
+    frequency_ = p.to(torch::kFloat), frequency_moment_ = (p * p.log()).sum().item<double>();
   }
   before_ = predictions(std::vector<Change>(static_cast<size_t>(tokens())),
                         readout_.bias.data_ptr<float>());
@@ -267,14 +278,14 @@ std::vector<Prediction> Ablation::predictions(const std::vector<Change>& changes
   const auto* plain = plain_.data_ptr<float>();
   const auto* bias = readout_.bias.data_ptr<float>();
   const auto* target = stream_.targets.data_ptr<int64_t>();
-  const auto* log_unigram = log_unigram_.defined() ? log_unigram_.data_ptr<float>() : nullptr;
+  const auto* frequency = frequency_.defined() ? frequency_.data_ptr<float>() : nullptr;
   std::vector<Prediction> out(changes.size());
   at::parallel_for(0, std::ssize(changes), 1, [&](int64_t begin, int64_t end) {
     std::vector<float> logits(static_cast<size_t>(vocabulary));
     for (int64_t t = begin; t < end; ++t)
-      predict({plain + t * vocabulary, g, bias, unigram_.data_ptr<float>(), changes[t].scale,
-               changes[t].along, changes[t].back, vocabulary},
-              target[t], log_unigram, logits.data(), out[t]);
+      predict({plain + t * vocabulary, g, bias, unigram_.data_ptr<float>(), frequency,
+               frequency_moment_, changes[t].scale, changes[t].along, changes[t].back, vocabulary},
+              target[t], logits.data(), out[t]);
   });
   return out;
 }

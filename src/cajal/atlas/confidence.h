@@ -99,7 +99,8 @@ class Ablation {
   LastStream stream_;
   torch::Tensor centred_, square_, scale_;  // of the stream: [t, width], |x|^2 [t], [t]
   torch::Tensor plain_;                     // logits less bias, [t, vocabulary]
-  torch::Tensor unigram_, log_unigram_;     // fp32 [vocabulary] or undefined
+  torch::Tensor unigram_, frequency_;       // fp32 [vocabulary], the latter maybe undefined
+  double frequency_moment_ = 0;             // sum over tokens of p log p
   std::vector<Prediction> before_;
 };
 

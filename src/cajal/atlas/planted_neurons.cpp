@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "cajal/atlas/findings.h"
 #include "cajal/core/error.h"
 #include "cajal/core/random.h"
 #include "cajal/models/lm/checkpoint.h"
@@ -251,6 +252,34 @@ class Planter {
 PlantedNeurons plant_neurons(const PlantedOptions& options) {
   const torch::NoGradGuard no_grad;
   return Planter(options).plant();
+}
+
+namespace {
+
+PlantedKind kind_of(const Census& census, int64_t layer, int64_t neuron, const GramTotals& totals) {
+  if (census.layers[layer].dead(neuron)) return PlantedKind::dead;
+  const auto position = find_positional(census, layer, neuron).kind;
+  if (position == PositionKind::range) return PlantedKind::range;
+  if (position == PositionKind::oscillatory) return PlantedKind::oscillatory;
+  const auto triggers = find_triggers(census, layer, neuron, {}, &totals);
+  if (!triggers.pure) return PlantedKind::background;
+  return triggers.order == 1 ? PlantedKind::token : PlantedKind::bigram;
+}
+
+}  // namespace
+
+std::vector<Recovery> recover(const PlantedNeurons& planted, const Census& census) {
+  require(planted.kind.size() == census.layers.size(),
+          "planted model: {} layers, the census has {}", planted.kind.size(), census.layers.size());
+  const GramTotals totals(census, planted.text);
+  std::vector<Recovery> out(static_cast<size_t>(PlantedKind::oscillatory) + 1);
+  for (int64_t l = 0; l < std::ssize(planted.kind); ++l)
+    for (int64_t i = 0; i < std::ssize(planted.kind[l]); ++i) {
+      const auto truth = static_cast<size_t>(planted.kind[l][i]);
+      const auto found = static_cast<size_t>(kind_of(census, l, i, totals));
+      ++out[truth].planted, ++out[found].found, out[truth].both += truth == found;
+    }
+  return out;
 }
 
 }  // namespace cajal::atlas

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cajal/atlas/census.h"
 #include "cajal/models/lm/transformer.h"
 
 // Models whose neurons are known, to prove the census and the detectors on.
@@ -27,5 +28,16 @@ struct PlantedNeurons {
 
 /// Throws Error when there is no room for the subspaces (width 64 at least) or kinds.
 PlantedNeurons plant_neurons(const PlantedOptions& options);
+
+/// How well one kind of planted neuron is told from the others.
+struct Recovery {
+  int64_t planted = 0, found = 0, both = 0;
+  double precision() const { return found > 0 ? static_cast<double>(both) / found : 0; }
+  double recall() const { return planted > 0 ? static_cast<double>(both) / planted : 0; }
+};
+
+/// [kinds, in the order of PlantedKind] what a census of the planted model over its text, with
+/// tables and bigrams, makes of every neuron. Throws Error for another model or text.
+std::vector<Recovery> recover(const PlantedNeurons& planted, const Census& census);
 
 }  // namespace cajal::atlas

@@ -76,6 +76,18 @@ double spearman(std::span<const double> x, std::span<const double> y) {
   return pearson(ranks(x), ranks(y));
 }
 
+double mann_whitney(std::span<const double> x, std::span<const double> y) {
+  require(!x.empty() && !y.empty(), "Mann-Whitney test: samples of {} and {} values", x.size(),
+          y.size());
+  std::vector<double> all(x.begin(), x.end());
+  all.insert(all.end(), y.begin(), y.end());
+  const auto place = ranks(all);
+  const auto n = static_cast<double>(x.size()), m = static_cast<double>(y.size());
+  double u = -n * (n - 1) / 2;
+  for (size_t i = 0; i < x.size(); ++i) u += place[i];
+  return 0.5 * std::erfc((u - n * m / 2) / std::sqrt(n * m * (n + m + 1) / 6));
+}
+
 Line fit_line(std::span<const double> x, std::span<const double> y) {
   const auto m = moments(x, y);
   const double slope = m.xy / m.xx;

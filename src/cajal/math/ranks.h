@@ -24,6 +24,10 @@ double pearson(std::span<const double> x, std::span<const double> y);
 /// Spearman's rank correlation: Pearson's of the ranks.
 double spearman(std::span<const double> x, std::span<const double> y);
 
+/// One-sided p of the Mann-Whitney test that values of x are larger than those of y, by the normal
+/// approximation. Throws Error when a sample is empty.
+double mann_whitney(std::span<const double> x, std::span<const double> y);
+
 /// Least squares y = intercept + slope x.
 struct Line {
   double slope = 0, intercept = 0;

@@ -26,6 +26,7 @@ std::optional<fs::path> trained_seed(Lab& lab, uint64_t seed, const SeedOptions&
                   {"max_position_embeddings", 128},
                   {"vocab_size", 2048},
                   {"tie_word_embeddings", true}};
+  if (options.post_norm) recipe.model["do_layer_norm_before"] = false;
   recipe.data.train = "classics/valid", recipe.data.valid = "classics/test";
   recipe.data.tokenizer = {{"train", {{"vocabulary", 2048}}}};
   recipe.batch = options.batch;

@@ -8,6 +8,7 @@ namespace cajal::study {
 
 struct SeedOptions {
   int64_t layers = 3, steps = 500, batch = 16;
+  bool post_norm = false;  // norms behind each block's sum instead of before its parts
 };
 
 /// The folder of a small language model (OPT form, ReLU, width 128, 512 neurons, context 128, 2,048
