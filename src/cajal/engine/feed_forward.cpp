@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "cajal/kernels/places.h"
+
 namespace cajal::engine {
 namespace {
 
@@ -61,12 +63,16 @@ class Pass {
   PassCount run(float* y, GroupEnergy* energy) {
     count_.of = bank_.neurons();
     choose();
-    if (bank_.key_form() == Form::inputs) {
-      evaluate_by_inputs();
+    if (!bank_.gated() && keys_by_neuron()) {
+      for (auto& active : active_) evaluate_neurons(active);
     } else {
-      evaluate_groups();
+      if (bank_.key_form() == Form::inputs) {
+        evaluate_by_inputs();
+      } else {
+        evaluate_groups();
+      }
+      for (auto& active : active_) leave_out(active);
     }
-    for (auto& active : active_) leave_out(active);
     if (energy) watch(*energy);
     for (int64_t b = 0; b < batch_; ++b) {
       if (bank_.output_bias().empty()) {
@@ -202,6 +208,73 @@ class Pass {
     }
   }
 
+  /// Neurons without gates whose keys lie by neuron: those that any token chose, and no others.
+  void evaluate_neurons(Active& active) {
+    const auto& section = *active.section;
+    const auto rows = chosen_places(section);
+    const auto count = static_cast<int64_t>(rows.size());
+    std::vector<float> act(batch_ * count);
+    dot_keys(section, rows, act.data());
+    apply_law(bank_.law(), act.data(), batch_ * count, act.data());
+    for (int64_t b = 0; b < batch_ && batch_ > 1; ++b) leave_out_of(b, section, rows, act.data());
+    const auto live = live_places(act, count, silence());
+    gather_neurons(active, live, act, count,
+                   [&](int32_t i) { return rows[static_cast<size_t>(i)]; });
+  }
+
+  /// The places of a section that any token chose, ascending.
+  std::vector<int32_t> chosen_places(const Section& section) const {
+    std::vector<int32_t> out;
+    if (selection_.unit == Selection::Unit::all) {
+      out.resize(section.neurons);
+      std::iota(out.begin(), out.end(), 0);
+      return out;
+    }
+    const bool single = selection_.unit == Selection::Unit::places;
+    const int64_t unit = single ? 1 : kTileRows;
+    const int64_t first = section.first_neuron() / unit,
+                  last = (section.first_neuron() + kTileRows * section.groups) / unit;
+    for (int64_t b = 0; b < batch_; ++b)
+      for (const int32_t of : selection_.of(b)) {
+        if (of < first || of >= last) continue;
+        for (int64_t i = (of - first) * unit; i < (of - first + 1) * unit; ++i)
+          if (i < section.neurons) out.push_back(static_cast<int32_t>(i));
+      }
+    if (batch_ > 1) {
+      std::sort(out.begin(), out.end());
+      out.erase(std::unique(out.begin(), out.end()), out.end());
+    }
+    return out;
+  }
+
+  /// Zero for the rows that token b did not choose.
+  void leave_out_of(int64_t b, const Section& section, const std::vector<int32_t>& rows,
+                    float* act) const {
+    if (selection_.unit == Selection::Unit::all) return;
+    const auto chosen = selection_.of(b);
+    const int64_t unit = selection_.unit == Selection::Unit::places ? 1 : kTileRows;
+    for (size_t i = 0; i < rows.size(); ++i)
+      if (!std::binary_search(chosen.begin(), chosen.end(),
+                              static_cast<int32_t>((section.first_neuron() + rows[i]) / unit)))
+        act[b * rows.size() + i] = 0;
+  }
+
+  /// key . x + bias for places of a section whose keys lie by neuron: out [batch, places].
+  void dot_keys(const Section& section, const std::vector<int32_t>& places, float* out) {
+    const auto& view = section.key_rows.view;
+    const auto set = RowSet::list(places);
+    if (is_quantised(view.format)) {
+      dot_rows(view, set, inputs_.rounded(), out, threads_);
+    } else {
+      dot_rows(view, set, x_, batch_, out, threads_);
+    }
+    count_.bytes += set.count() * view.stride;
+    if (section.key_bias.empty()) return;
+    for (int64_t b = 0; b < batch_; ++b)
+      for (size_t i = 0; i < places.size(); ++i)
+        out[b * places.size() + i] += section.key_bias[places[i]];
+  }
+
   /// Zero for what a token did not choose and for what falls silent; then the places, and the keys
   /// by neuron, of all others.
   void leave_out(Active& active) {
@@ -216,16 +289,8 @@ class Pass {
     if (bank_.value_form() == Form::groups && !keys_by_neuron() &&
         active.section->value.tile_columns() == kTileRows)
       return gather_groups(active);
-    const auto counts = [&](int64_t i) {
-      if (!is_neuron(active, i)) return false;
-      if (!skips()) return true;
-      for (int64_t b = 0; b < batch_; ++b)
-        if (deciding[b * active.places + i] != 0) return true;  // NaN counts
-      return false;
-    };
-    std::vector<int32_t> live;  // among `places`
-    for (int64_t i = 0; i < active.places; ++i)
-      if (counts(i)) live.push_back(static_cast<int32_t>(i));
+    auto live = live_places(deciding, active.places, skips() ? 0.0f : -1.0f);  // of `places`
+    while (!live.empty() && !is_neuron(active, live.back())) live.pop_back();
     if (keys_by_neuron()) add_keys(active, live);
     gather(active, live);
   }
@@ -253,23 +318,14 @@ class Pass {
 
   /// act = gate * key for live places, the keys from rows of their own.
   void add_keys(Active& active, const std::vector<int32_t>& live) {
-    const auto& section = *active.section;
     std::vector<int32_t> rows;
     for (const int32_t i : live) rows.push_back(place(active, i));
     std::vector<float> keys(batch_ * rows.size());
-    const auto& view = section.key_rows.view;
-    const auto set = RowSet::list(rows);
-    if (is_quantised(view.format)) {
-      dot_rows(view, set, inputs_.rounded(), keys.data(), threads_);
-    } else {
-      dot_rows(view, set, x_, batch_, keys.data(), threads_);
-    }
-    count_.bytes += static_cast<int64_t>(rows.size()) * view.stride;
+    dot_keys(*active.section, rows, keys.data());
     for (int64_t b = 0; b < batch_; ++b)
       for (size_t k = 0; k < live.size(); ++k) {
         const int64_t at = b * active.places + live[k];
-        const float bias = section.key_bias.empty() ? 0.0f : section.key_bias[rows[k]];
-        active.act[at] = active.gate[at] * (keys[b * rows.size() + k] + bias);
+        active.act[at] = active.gate[at] * keys[b * rows.size() + k];
       }
   }
 
@@ -311,17 +367,46 @@ class Pass {
            selection_.unit == Selection::Unit::places;
   }
 
+  /// Up to what size an activation (without gates: law(key)) is left out; -1: none is.
+  float silence() const {
+    if (selector_.silent_activation) return *selector_.silent_activation;
+    if (!bank_.gated() && selector_.silent) return *selector_.silent;
+    return skips() ? 0.0f : -1.0f;
+  }
+
+  /// The places where any token has a value [batch, count] of more than `least` in size, ascending.
+  std::vector<int32_t> live_places(const std::vector<float>& values, int64_t count,
+                                   float least) const {
+    if (batch_ == 1) return loud_places(values.data(), count, least);
+    std::vector<int32_t> out;
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t b = 0; b < batch_; ++b)
+        if (!(std::fabs(values[b * count + i]) <= least)) {
+          out.push_back(static_cast<int32_t>(i));
+          break;
+        }
+    return out;
+  }
+
+  /// The neurons whose value rows are read: place_of(i) for each live place i of act [batch,
+  /// count].
+  template <class PlaceOf>
+  void gather_neurons(Active& active, const std::vector<int32_t>& live,
+                      const std::vector<float>& act, int64_t count, const PlaceOf& place_of) {
+    active.chosen.resize(live.size());
+    for (size_t k = 0; k < live.size(); ++k) active.chosen[k] = place_of(live[k]);
+    active.chosen_act.resize(batch_ * live.size());
+    for (int64_t b = 0; b < batch_; ++b)
+      for (size_t k = 0; k < live.size(); ++k)
+        active.chosen_act[b * live.size() + k] = act[b * count + live[k]];
+    count_.neurons += static_cast<int64_t>(live.size());
+  }
+
   /// What the value stage reads: the places or groups of live neurons and their activations.
   void gather(Active& active, const std::vector<int32_t>& live) {
-    if (bank_.value_form() == Form::neurons) {
-      for (const int32_t i : live) active.chosen.push_back(place(active, i));
-      active.chosen_act.resize(batch_ * live.size());
-      for (int64_t b = 0; b < batch_; ++b)
-        for (size_t k = 0; k < live.size(); ++k)
-          active.chosen_act[b * live.size() + k] = active.act[b * active.places + live[k]];
-      count_.neurons += static_cast<int64_t>(live.size());
-      return;
-    }
+    if (bank_.value_form() == Form::neurons)
+      return gather_neurons(active, live, active.act, active.places,
+                            [&](int32_t i) { return place(active, i); });
     const int64_t slab = active.section->value.tile_columns();
     for (const int32_t i : live) {
       const auto of = static_cast<int32_t>(place(active, i) / slab);
@@ -369,13 +454,19 @@ class Pass {
 
   void watch(GroupEnergy& energy) const {
     energy.of_group.resize(bank_.groups());
-    for (const auto& active : active_)
+    for (const auto& active : active_) {
+      const int64_t first = active.section->first_group;
+      const int64_t each =
+          bank_.value_form() == Form::neurons ? 1 : active.section->value.tile_columns();
+      const auto count = each * static_cast<int64_t>(active.chosen.size());
       for (int64_t b = 0; b < batch_; ++b)
-        for (int64_t i = 0; i < active.places; ++i) {
-          if (!is_neuron(active, i)) continue;
-          const double act = active.act[b * active.places + i];
-          energy.of_group[active.section->first_group + active.groups[i / kTileRows]] += act * act;
+        for (int64_t i = 0; i < count; ++i) {
+          const double act = active.chosen_act[b * count + i];
+          const int64_t place = each * active.chosen[i / each] + i % each;
+          if (place < active.section->neurons)
+            energy.of_group[first + place / kTileRows] += act * act;
         }
+    }
   }
 
   const NeuronBank& bank_;

@@ -218,8 +218,8 @@ NeuronBank::NeuronBank(const NeuronRows& rows, Law law, const BankPlan& plan,
   require(value_form_ != Form::inputs, "{}: values lie in groups or by neurons", where);
   require(!gated_ || (key_form_ == Form::inputs) == (gate_form_ == Form::inputs),
           "{}: keys and gates lie by inputs both or neither", where);
-  require(gated_ || key_form_ != Form::neurons,
-          "{}: keys by single neurons need gates that choose among them", where);
+  require(gated_ || key_form_ != Form::neurons || value_form_ == Form::neurons,
+          "{}: keys by single neurons without gates need values by neurons", where);
   const auto order = checked_order(plan.order, rows.neurons(), where);
   neurons_ = static_cast<int64_t>(order.size());
   auto sections = plan.sections;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "cajal/kernels/places.h"
+
 namespace cajal::engine {
 namespace {
 
@@ -131,16 +133,12 @@ Selector predict(const Predictor& predictor, const NeuronBank& bank, Selection::
     }
     out.start(unit);
     for (int64_t b = 0; b < batch; ++b) {
-      const float* of = logits.data() + b * places;
-      for (int64_t first_place = 0; first_place < places; first_place += kTileRows) {
-        for (int64_t p = first_place; p < first_place + kTileRows; ++p) {
-          if (!(of[p] >= borders[p])) continue;
-          if (unit == Selection::Unit::groups) {
-            out.chosen.push_back(static_cast<int32_t>(p / kTileRows));
-            break;
-          }
-          out.chosen.push_back(static_cast<int32_t>(p));
-        }
+      const auto begin = static_cast<int64_t>(out.chosen.size());
+      append_places_from(logits.data() + b * places, borders.data(), places, out.chosen);
+      if (unit == Selection::Unit::groups) {
+        for (auto at = out.chosen.begin() + begin; at != out.chosen.end(); ++at) *at /= kTileRows;
+        out.chosen.erase(std::unique(out.chosen.begin() + begin, out.chosen.end()),
+                         out.chosen.end());
       }
       out.end_token();
     }

@@ -17,104 +17,21 @@ HWY_BEFORE_NAMESPACE();
 namespace cajal {
 namespace HWY_NAMESPACE {
 
-/// Adds blocks of any format: y[b][i] += sum over r of a[b][r] * value i of block[r].
+/// Adds blocks of any format: sum[b][v] += a[b] * values of vector v of a block.
 template <class Decoder>
 struct AddDecoded {
-  static constexpr size_t kValues = Decoder::kValues, kBytes = Decoder::kBytes;
+  static constexpr int kValues = Decoder::kValues, kBytes = Decoder::kBytes;
+  static constexpr int kVectors = kValues / kLanes;
 
-  template <int kRows, int kBatch>
-  static HWY_INLINE void Add(const uint8_t* const (&block)[kRows], const float (&a)[kBatch][kRows],
-                             float* const (&y)[kBatch]) {
-    constexpr size_t vectors = kValues / kLanes;
-    VF sum[kBatch][vectors];
-    for (int b = 0; b < kBatch; ++b)
-      for (size_t v = 0; v < vectors; ++v) sum[b][v] = hn::LoadU(df, y[b] + v * kLanes);
-    for (int r = 0; r < kRows; ++r)
-      Decoder::Decode(block[r], [&](size_t i, VF w) HWY_ATTR {
-        for (int b = 0; b < kBatch; ++b)
-          sum[b][i / kLanes] = hn::MulAdd(w, hn::Set(df, a[b][r]), sum[b][i / kLanes]);
-      });
-    for (int b = 0; b < kBatch; ++b)
-      for (size_t v = 0; v < vectors; ++v) hn::StoreU(sum[b][v], df, y[b] + v * kLanes);
+  template <int kBatch>
+  static HWY_INLINE void Add(const uint8_t* block, const float (&a)[kBatch],
+                             VF (&sum)[kBatch][kVectors]) {
+    Decoder::Decode(block, [&](size_t i, VF w) HWY_ATTR {
+      for (int b = 0; b < kBatch; ++b)
+        sum[b][i / kLanes] = hn::MulAdd(w, hn::Set(df, a[b]), sum[b][i / kLanes]);
+    });
   }
 };
-
-/// Adds kRows rows, read as streams of their own, over `width` columns that begin with a block.
-template <class Adder, int kRows, int kBatch>
-HWY_INLINE void AxpyTile(const uint8_t* const (&row)[kRows], const uint8_t* const (&next)[kRows],
-                         const float (&a)[kBatch][kRows], int64_t width,
-                         float* const (&y)[kBatch]) {
-  constexpr size_t values = Adder::kValues, bytes = Adder::kBytes;
-  constexpr size_t step = std::max<size_t>(1, 128 / bytes);  // blocks between prefetches
-  const size_t blocks = width / values, size = blocks * bytes;
-  const uint8_t* at[kRows];
-  float* to[kBatch];
-  for (size_t block = 0; block < blocks; ++block) {
-    if (block % step == 0)
-      for (int r = 0; r < kRows; ++r)
-        PrefetchAhead(row[r], next[r], block * bytes, step * bytes, size);
-    for (int r = 0; r < kRows; ++r) at[r] = row[r] + block * bytes;
-    for (int b = 0; b < kBatch; ++b) to[b] = y[b] + block * values;
-    Adder::Add(at, a, to);
-  }
-  if (const size_t rest = width % values) {  // only formats whose values stand alone
-    HWY_ALIGN uint8_t padded[kRows][bytes] = {};
-    HWY_ALIGN float sums[kBatch][values] = {};
-    for (int r = 0; r < kRows; ++r) {
-      std::memcpy(padded[r], row[r] + size, rest * (bytes / values));
-      at[r] = padded[r];
-    }
-    for (int b = 0; b < kBatch; ++b) {
-      std::copy_n(y[b] + blocks * values, rest, sums[b]);
-      to[b] = sums[b];
-    }
-    Adder::Add(at, a, to);
-    for (int b = 0; b < kBatch; ++b) std::copy_n(sums[b], rest, y[b] + blocks * values);
-  }
-}
-
-/// Members [begin, end) of a row set, and the columns [first, first + width) of their rows.
-struct AxpyPart {
-  const RowMatrix& matrix;
-  const RowSet& rows;
-  int64_t begin, end, first, width;
-};
-
-template <class Adder, int kRows, int kBatch>
-HWY_INLINE int64_t AxpyRows(const AxpyPart& part, int64_t i, const float* const (&a)[kBatch],
-                            float* const (&y)[kBatch]) {
-  const int64_t offset = row_bytes(part.matrix.format, part.first);
-  const auto piece = [&](int64_t of) { return part.matrix.row(part.rows[of]) + offset; };
-  for (; i + kRows <= part.end; i += kRows) {
-    const uint8_t *row[kRows], *next[kRows];
-    float of[kBatch][kRows];
-    for (int r = 0; r < kRows; ++r) {
-      row[r] = piece(i + r);
-      next[r] = piece(std::min(i + r + kRows, part.rows.count() - 1));
-      for (int b = 0; b < kBatch; ++b) of[b][r] = a[b][i + r];
-    }
-    AxpyTile<Adder>(row, next, of, part.width, y);
-  }
-  return i;
-}
-
-/// y[b, part.first + i] += the sum of column i; a [batch, rows], y [batch, matrix.width].
-template <class Adder, int kMostBatch>
-HWY_INLINE void AddColumns(const AxpyPart& part, const float* a, int64_t batch, float* y) {
-  std::vector<float> unwanted;
-  ForBatches<kMostBatch>(batch, [&](auto size, int64_t first, int64_t count) HWY_ATTR {
-    constexpr int kBatch = size;
-    const float* of[kBatch];
-    float* to[kBatch];
-    if (count < kBatch) unwanted.resize(part.width);
-    for (int64_t b = 0; b < kBatch; ++b) {  // what is left over repeats the last vector
-      of[b] = a + (first + std::min(b, count - 1)) * part.rows.count();
-      to[b] = b < count ? y + (first + b) * part.matrix.width + part.first : unwanted.data();
-    }
-    const int64_t done = AxpyRows<Adder, StreamsFor(kBatch)>(part, part.begin, of, to);
-    AxpyRows<Adder, 1>(part, done, of, to);
-  });
-}
 
 /// The column, in a group of 128, of the sum that AddWideQ4_0 keeps at place i.
 constexpr int64_t WideColumn(int64_t i) {
@@ -128,37 +45,31 @@ constexpr int64_t WideColumn(int64_t i) {
 /// holds eight of them, shifted down in turn. Lane l of sum v is that of column
 /// WideColumn(16 v + l).
 struct AddWideQ4_0 {
-  static constexpr size_t kValues = 128, kBytes = 72;
+  static constexpr int kValues = 128, kBytes = 72, kVectors = 8;
 
-  template <int kRows, int kBatch>
-  static HWY_INLINE void Add(const uint8_t* const (&block)[kRows], const float (&a)[kBatch][kRows],
-                             float* const (&y)[kBatch]) {
+  template <int kBatch>
+  static HWY_INLINE void Add(const uint8_t* block, const float (&a)[kBatch],
+                             VF (&sum)[kBatch][kVectors]) {
     const __m512 table = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
     const __m512i words =
         _mm512_set_epi64(0, 0, 0, 0, 0x001b001b001b001b, 0x0012001200120012, 0x0009000900090009, 0);
-    __m512 sum[kBatch][8];
-    for (int b = 0; b < kBatch; ++b)
-      for (int v = 0; v < 8; ++v) sum[b][v] = _mm512_loadu_ps(y[b] + 16 * v);
-    for (int r = 0; r < kRows; ++r) {
-      const auto quarter = [&](int k) HWY_ATTR {
-        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(block[r] + 18 * k + 2));
-      };
-      __m512i nibbles = _mm512_castsi128_si512(quarter(0));
-      nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0x00f0, quarter(1));
-      nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0x0f00, quarter(2));
-      nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0xf000, quarter(3));
-      const __m512 scale = _mm512_cvtph_ps(
-          _mm512_castsi512_si256(_mm512_permutexvar_epi16(words, _mm512_loadu_si512(block[r]))));
-      __m512 weight[kBatch];
-      for (int b = 0; b < kBatch; ++b) weight[b] = _mm512_mul_ps(scale, _mm512_set1_ps(a[b][r]));
-      for (int v = 0; v < 8; ++v) {
-        // Only the low four bits of a lane choose from the table.
-        const __m512 value = _mm512_permutexvar_ps(_mm512_srli_epi32(nibbles, 4 * v), table);
-        for (int b = 0; b < kBatch; ++b) sum[b][v] = _mm512_fmadd_ps(value, weight[b], sum[b][v]);
-      }
+    const auto quarter = [&](int k) HWY_ATTR {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 18 * k + 2));
+    };
+    __m512i nibbles = _mm512_castsi128_si512(quarter(0));
+    nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0x00f0, quarter(1));
+    nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0x0f00, quarter(2));
+    nibbles = _mm512_mask_broadcast_i32x4(nibbles, 0xf000, quarter(3));
+    const __m512 scale = _mm512_cvtph_ps(
+        _mm512_castsi512_si256(_mm512_permutexvar_epi16(words, _mm512_loadu_si512(block))));
+    __m512 weight[kBatch];
+    for (int b = 0; b < kBatch; ++b) weight[b] = _mm512_mul_ps(scale, _mm512_set1_ps(a[b]));
+    for (int v = 0; v < kVectors; ++v) {
+      // Only the low four bits of a lane choose from the table.
+      const __m512 value = _mm512_permutexvar_ps(_mm512_srli_epi32(nibbles, 4 * v), table);
+      for (int b = 0; b < kBatch; ++b)
+        sum[b][v].raw = _mm512_fmadd_ps(value, weight[b], sum[b][v].raw);
     }
-    for (int b = 0; b < kBatch; ++b)
-      for (int v = 0; v < 8; ++v) _mm512_storeu_ps(y[b] + 16 * v, sum[b][v]);
   }
 };
 
@@ -174,35 +85,131 @@ HWY_INLINE int64_t WideColumns(const RowMatrix& matrix) {
   return kHasWide && matrix.format == Format::q4_0 ? matrix.width / 128 * 128 : 0;
 }
 
-/// sums [batch, width] = the sum over members [begin, end), in the order in which it is computed.
-void AxpyChunk(const RowMatrix& matrix, const RowSet& rows, int64_t begin, int64_t end,
-               const float* a, int64_t batch, float* sums) {
-  std::fill_n(sums, batch * matrix.width, 0.0f);
-  const int64_t wide = WideColumns(matrix);
-  if (wide > 0) AddColumns<AddWide, 2>({matrix, rows, begin, end, 0, wide}, a, batch, sums);
-  if (wide == matrix.width) return;
-  WithDecoder(matrix.format, [&](auto decoder) HWY_ATTR {
-    AddColumns<AddDecoded<decltype(decoder)>, 8>(
-        {matrix, rows, begin, end, wide, matrix.width - wide}, a, batch, sums);
+/// Rows that are added up while their sums stay in registers; the next ones are asked for
+/// meanwhile.
+constexpr int kTile = 16;
+
+/// Pieces of up to kTile rows and what each is multiplied with.
+template <int kBatch>
+struct RowTile {
+  int count, next_count;
+  const uint8_t *row[kTile], *next[kTile];
+  float a[kTile][kBatch];
+};
+
+/// Columns [column, column + kBlocks blocks) of a tile's rows; `offset` is where they begin.
+template <class Adder, int kBlocks, int kBatch>
+HWY_INLINE void AddBlocks(const RowTile<kBatch>& tile, int64_t offset, int64_t column,
+                          float* const (&sums)[kBatch]) {
+  constexpr int kVectors = Adder::kVectors, kBytes = Adder::kBytes;
+  VF sum[kBlocks][kBatch][kVectors];
+  const auto place = [&](int k, int b, int v)
+                         HWY_ATTR { return sums[b] + column + k * Adder::kValues + v * kLanes; };
+  for (int k = 0; k < kBlocks; ++k)
+    for (int b = 0; b < kBatch; ++b)
+      for (int v = 0; v < kVectors; ++v) sum[k][b][v] = hn::LoadU(df, place(k, b, v));
+  for (int r = 0; r < tile.count; ++r) {
+    if (r < tile.next_count)
+      for (int at = 0; at < kBlocks * kBytes; at += 64)
+        __builtin_prefetch(tile.next[r] + offset + at, 0, 2);
+    const uint8_t* const from = tile.row[r] + offset;
+    for (int k = 0; k < kBlocks; ++k) Adder::Add(from + k * kBytes, tile.a[r], sum[k]);
+  }
+  for (int k = 0; k < kBlocks; ++k)
+    for (int b = 0; b < kBatch; ++b)
+      for (int v = 0; v < kVectors; ++v) hn::StoreU(sum[k][b][v], df, place(k, b, v));
+}
+
+/// Columns [begin, end) of a set of rows; they begin with a block.
+struct AxpyPart {
+  const RowMatrix& matrix;
+  const RowSet& rows;
+  int64_t begin, end;
+};
+
+template <class Adder, int kBatch>
+HWY_INLINE void AddTile(const RowTile<kBatch>& tile, int64_t width, float* const (&sums)[kBatch]) {
+  constexpr int kMost = std::max(1, (kLanes == 16 ? 24 : 12) / (Adder::kVectors * kBatch));
+  constexpr int kSome = std::max(1, kMost / 3), kValues = Adder::kValues, kBytes = Adder::kBytes;
+  const int64_t blocks = width / kValues;
+  int64_t k = 0;
+  for (; k + kMost <= blocks; k += kMost)
+    AddBlocks<Adder, kMost>(tile, k * kBytes, k * kValues, sums);
+  if constexpr (kSome < kMost)
+    for (; k + kSome <= blocks; k += kSome)
+      AddBlocks<Adder, kSome>(tile, k * kBytes, k * kValues, sums);
+  if constexpr (kSome > 1)
+    for (; k < blocks; ++k) AddBlocks<Adder, 1>(tile, k * kBytes, k * kValues, sums);
+  if (const int64_t rest = width % kValues) {  // only formats whose values stand alone
+    HWY_ALIGN uint8_t padded[kTile][kBytes] = {};
+    RowTile<kBatch> last = tile;
+    last.next_count = 0;
+    for (int r = 0; r < tile.count; ++r) {
+      std::memcpy(padded[r], tile.row[r] + blocks * kBytes, rest * (kBytes / kValues));
+      last.row[r] = padded[r];
+    }
+    HWY_ALIGN float some[kBatch][kValues] = {};
+    float* to[kBatch];
+    for (int b = 0; b < kBatch; ++b) {
+      std::copy_n(sums[b] + blocks * kValues, rest, some[b]);
+      to[b] = some[b];
+    }
+    AddBlocks<Adder, 1>(last, 0, 0, to);
+    for (int b = 0; b < kBatch; ++b) std::copy_n(some[b], rest, sums[b] + blocks * kValues);
+  }
+}
+
+/// sums [batch, stride] += the sums of the part's columns; a [batch, rows].
+template <class Adder, int kMostBatch>
+HWY_INLINE void AddColumns(const AxpyPart& part, const float* a, int64_t batch, float* sums,
+                           int64_t stride) {
+  const int64_t rows = part.rows.count(), width = part.end - part.begin;
+  const int64_t offset = row_bytes(part.matrix.format, part.begin);
+  const auto piece = [&](int64_t i) { return part.matrix.row(part.rows[i]) + offset; };
+  const int64_t bytes = row_bytes(part.matrix.format, width);
+  for (int64_t i = 0; i < std::min<int64_t>(kTile, rows); ++i)
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(piece(i) + at, 0, 2);
+  std::vector<float> unwanted;
+  ForBatches<kMostBatch>(batch, [&](auto size, int64_t first, int64_t count) HWY_ATTR {
+    constexpr int kBatch = size;
+    float* to[kBatch];
+    if (count < kBatch) unwanted.resize(width);
+    for (int64_t b = 0; b < kBatch; ++b)  // what is left over repeats the last vector
+      to[b] = b < count ? sums + (first + b) * stride : unwanted.data();
+    RowTile<kBatch> tile;
+    for (int64_t from = 0; from < rows; from += kTile) {
+      tile.count = static_cast<int>(std::min<int64_t>(kTile, rows - from));
+      tile.next_count = static_cast<int>(std::clamp<int64_t>(rows - from - kTile, 0, tile.count));
+      for (int r = 0; r < tile.count; ++r) {
+        tile.row[r] = piece(from + r);
+        for (int64_t b = 0; b < kBatch; ++b)
+          tile.a[r][b] = a[(first + std::min(b, count - 1)) * rows + from + r];
+      }
+      for (int r = 0; r < tile.next_count; ++r) tile.next[r] = piece(from + kTile + r);
+      AddTile<Adder>(tile, width, to);
+    }
   });
 }
 
-/// y[b, c] += the sum over chunks of sums[chunk, b, c] for columns c in [begin, end), which are
-/// whole groups of 128 or end the row.
-void AxpyFinish(const RowMatrix& matrix, const float* sums, int64_t chunks, int64_t batch,
-                int64_t begin, int64_t end, float* y) {
-  const int64_t wide = WideColumns(matrix);
+/// y[b, c] += the sum over all rows, for columns c in [begin, end), which begin with a block.
+void AxpyColumns(const RowMatrix& matrix, const RowSet& rows, int64_t begin, int64_t end,
+                 const float* a, int64_t batch, float* y) {
+  static thread_local std::vector<float> kept;  // fresh pages would cost more than the sums
+  const int64_t width = end - begin;
+  const int64_t wide = std::clamp<int64_t>(WideColumns(matrix) - begin, 0, width);
+  kept.assign(batch * width, 0.0f);
+  if (wide > 0)
+    AddColumns<AddWide, 2>({matrix, rows, begin, begin + wide}, a, batch, kept.data(), width);
+  if (wide < width)
+    WithDecoder(matrix.format, [&](auto decoder) HWY_ATTR {
+      AddColumns<AddDecoded<decltype(decoder)>, 8>({matrix, rows, begin + wide, end}, a, batch,
+                                                   kept.data() + wide, width);
+    });
   for (int64_t b = 0; b < batch; ++b) {
-    for (int64_t c = begin; c < end; c += 128) {
-      const int64_t count = std::min<int64_t>(128, end - c);
-      float total[128] = {};
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        const float* of = sums + (chunk * batch + b) * matrix.width + c;
-        for (int64_t i = 0; i < count; ++i) total[i] += of[i];
-      }
-      float* const to = y + b * matrix.width + c;
-      for (int64_t i = 0; i < count; ++i) to[c < wide ? WideColumn(i) : i] += total[i];
-    }
+    const float* const from = kept.data() + b * width;
+    float* const to = y + b * matrix.width + begin;
+    for (int64_t c = 0; c < wide; ++c) to[c / 128 * 128 + WideColumn(c % 128)] += from[c];
+    for (int64_t c = wide; c < width; ++c) to[c] += from[c];
   }
 }
 
@@ -213,60 +220,19 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace cajal {
 
-HWY_EXPORT(AxpyChunk);
-HWY_EXPORT(AxpyFinish);
-
-namespace {
-
-/// Into how many chunks a sum is cut: runs of the matrix's row numbers. It depends on the matrix
-/// alone, so that the order of additions is that of any thread count and of any choice of rows.
-int64_t chunks_of(const RowMatrix& matrix) {
-  constexpr int64_t chunk_bytes = 256 << 10, most = 8;
-  const int64_t bytes = matrix.rows * row_bytes(matrix.format, matrix.width);
-  return bytes <= chunk_bytes ? 1 : std::min(most, (bytes / chunk_bytes + 3) / 4 * 4);
-}
-
-/// How many members of an ascending set are below a row number.
-int64_t members_below(const RowSet& rows, int64_t row) {
-  int64_t low = 0, high = rows.count();
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (rows[middle] < row)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
-}
-
-bool ascends(const RowSet& rows) {
-  for (int64_t i = 1; i < rows.count(); ++i)
-    if (rows[i] <= rows[i - 1]) return false;
-  return true;
-}
-
-}  // namespace
+HWY_EXPORT(AxpyColumns);
 
 void gather_axpy(const RowMatrix& matrix, const RowSet& rows, const float* a, int64_t batch,
                  float* y, ThreadPool& threads) {
-  if (rows.count() == 0) return;
-  const int64_t chunks = chunks_of(matrix);
-  const bool by_number = ascends(rows);  // else any order does
-  const auto begin_of = [&](int64_t chunk) {
-    return by_number ? members_below(rows, matrix.rows * chunk / chunks)
-                     : rows.count() * chunk / chunks;
-  };
-  static thread_local std::vector<float> kept;  // fresh pages would cost more than the sums
-  kept.resize(std::max<size_t>(kept.size(), chunks * batch * matrix.width));
-  float* const sums = kept.data();
-  threads.parallel_for(chunks, 1, [&](int64_t first, int64_t last) {
-    for (int64_t chunk = first; chunk < last; ++chunk) HWY_DYNAMIC_DISPATCH(AxpyChunk)
-    (matrix, rows, begin_of(chunk), begin_of(chunk + 1), a, batch,
-     sums + chunk * batch * matrix.width);
-  });
-  threads.parallel_for(matrix.width, 128, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(AxpyFinish)(matrix, sums, chunks, batch, begin, end, y);
-  });
+  if (rows.count() == 0 || batch == 0) return;
+  // Threads share out the columns, so that each sum is added up in the order of the rows.
+  const int64_t block =
+      std::max(matrix.format == Format::q4_0 ? 128 : 32, block_values(matrix.format));
+  const int64_t each = (matrix.width + threads.size() - 1) / threads.size();
+  threads.parallel_for(matrix.width, (each + block - 1) / block * block,
+                       [&](int64_t begin, int64_t end) {
+                         HWY_DYNAMIC_DISPATCH(AxpyColumns)(matrix, rows, begin, end, a, batch, y);
+                       });
 }
 
 }  // namespace cajal

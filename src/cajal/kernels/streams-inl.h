@@ -17,12 +17,23 @@ namespace HWY_NAMESPACE {
 /// the lines are still in L2 when they are wanted. 1 KiB into L2 measured best.
 constexpr size_t kAhead = 1024;
 
-/// Asks for what a stream that stands at `offset` of a row of `bytes` reads kAhead bytes later, for
-/// the next `length` bytes; past the end of the row that is in `next`.
+/// Asks for what a stream that stands at `offset` of a row of `bytes` reads kAhead bytes later or
+/// more, for the next `length` bytes: in the row itself and then in `next`, RowsAhead(bytes) rows
+/// on.
 HWY_INLINE void PrefetchAhead(const uint8_t* row, const uint8_t* next, size_t offset, size_t length,
                               size_t bytes) {
+  if (bytes < kAhead) {
+    for (size_t at = offset; at < offset + length; at += 64) __builtin_prefetch(next + at, 0, 2);
+    return;
+  }
   for (size_t at = offset + kAhead; at < offset + kAhead + length; at += 64)
     __builtin_prefetch(at < bytes ? row + at : next + (at - bytes), 0, 2);
+}
+
+/// How many rows on a stream asks for memory.
+HWY_INLINE int64_t RowsAhead(int64_t bytes) {
+  constexpr auto ahead = static_cast<int64_t>(kAhead);
+  return bytes < ahead ? (ahead + bytes - 1) / bytes : 1;
 }
 
 /// Streams that are read side by side for a batch: four reach the memory's full rate, fewer leave
@@ -36,7 +47,8 @@ struct RowPart {
   int64_t begin, end;
 
   /// Calls tile(i, row, next) for kStreams members at once: i[s], where their rows lie and where
-  /// the row lies that each stream reads next. A stream is a contiguous piece of the part.
+  /// the row lies that each stream asks for (the same one at its end). A stream is a contiguous
+  /// piece of the part.
   template <int kStreams, class Tile>
   HWY_INLINE void ForStreams(const Tile& tile) const {
     const int64_t each = (end - begin) / kStreams, whole = begin + each * kStreams;
@@ -47,14 +59,18 @@ struct RowPart {
  private:
   template <int kStreams, class Tile>
   HWY_INLINE void ForStreams(int64_t first, int64_t each, const Tile& tile) const {
-    const int64_t size = row_bytes(matrix.format, matrix.width);
+    const int64_t size = row_bytes(matrix.format, matrix.width), ahead = RowsAhead(size);
+    for (int64_t k = 0; k < std::min(ahead, each); ++k)
+      for (int s = 0; s < kStreams; ++s)
+        for (int64_t at = 0; at < std::min<int64_t>(size, kAhead); at += 64)
+          __builtin_prefetch(matrix.row(rows[first + s * each + k]) + at, 0, 2);
     for (int64_t k = 0; k < each; ++k) {
       int64_t i[kStreams];
       const uint8_t *row[kStreams], *next[kStreams];
       for (int s = 0; s < kStreams; ++s) {
         i[s] = first + s * each + k;
         row[s] = matrix.row(rows[i[s]]);
-        next[s] = k + 1 < each ? matrix.row(rows[i[s] + 1]) : row[s] + size;
+        next[s] = k + ahead < each ? matrix.row(rows[i[s] + ahead]) : row[s];
       }
       tile(i, row, next);
     }
