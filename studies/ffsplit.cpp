@@ -29,8 +29,23 @@ int64_t bytes_of(const Subject& s, const surgery::Plan& plan) {
 
 /// Figures of one plan: what it costs, what it loses.
 struct Row {
-  double bits_per_byte, change, error, cut;
+  double bits = 0, ffn_bytes = 0, bytes = 0, cut = 0;  // bits a weight of the FFNs
+  double bits_per_byte = 0, error = 0;
 };
+CAJAL_OPTIONS(Row, bits, ffn_bytes, bytes, cut, bits_per_byte, error)
+
+/// What leaving out neurons or inputs at run time does.
+struct Sparse {
+  double left_out = 0, recall = 0, bits_per_byte = 0;
+};
+CAJAL_OPTIONS(Sparse, left_out, recall, bits_per_byte)
+
+/// The heavy neurons of one layer.
+struct Energy {
+  std::vector<double> share;  // s(0.05), s(0.10), s(0.25), s(0.50)
+  double overlap = 0;
+};
+CAJAL_OPTIONS(Energy, share, overlap)
 
 /// Tables and claims on trained models.
 class OnModels {
@@ -48,7 +63,8 @@ class OnModels {
                           {"model", "method", "left out", "recall", "bits/byte", "change"})) {}
 
   void run(Subject& s) {
-    dense_ = s.bits_per_byte(s.model);
+    choices_.reset();
+    dense_ = lab_.part(s.name + ", dense", [&] { return s.bits_per_byte(s.model); });
     stability_and_energy(s);
     ablation(s);
     plans(s);
@@ -56,25 +72,40 @@ class OnModels {
   }
 
  private:
-  Row row(const Subject& s, const std::string& label, const surgery::Plan& plan,
-          bool rest_in_8_bits = false) {
+  using MakePlan = std::function<surgery::Plan()>;
+
+  Row row(Subject& s, const std::string& label, const MakePlan& make, bool rest_in_8_bits = false) {
+    const auto r = lab_.part(fmt::format("{}, {}", s.name, label),
+                             [&] { return measure(s, make(), rest_in_8_bits); });
+    plans_.row(s.name, label, r.bits, r.ffn_bytes / 1e6, r.bytes / 1e6, r.cut, r.bits_per_byte,
+               r.bits_per_byte / dense_ - 1, r.error);
+    return r;
+  }
+  Row row(Subject& s, const std::string& label, std::string_view words,
+          const surgery::PlanOptions& options = {}) {
+    return row(s, label, [&] { return plan_of(s, words, options); });
+  }
+
+  static Row measure(Subject& s, const surgery::Plan& plan, bool rest_in_8_bits) {
     auto form = s.copy();
     surgery::split(form, plan, s.census);
     if (rest_in_8_bits) surgery::requantise(form, {Format::q8_0, Format::q8_0});
-    auto dense = s.model;
-    const double bpb = s.bits_per_byte(form);
-    const auto errors = surgery::output_errors(dense, form, s.calibration, 2048);
-    double error = 0;
-    for (const double e : errors) error += e / static_cast<double>(errors.size());
+    Row out{.bits = surgery::plan_bits(plan, s.config().width, s.config().gated)};
+    for (const auto errors = surgery::output_errors(s.model, form, s.calibration, 2048);
+         const double e : errors)
+      out.error += e / static_cast<double>(errors.size());
     // Factors of a low rank are multiplied out in memory: the plan knows their bytes.
-    const auto other = lm::summarise(form).stored_bytes - ffn_stored(form);
-    const double stored = static_cast<double>(other + bytes_of(s, plan));
-    const double full = 2.0 * static_cast<double>(lm::summarise(dense).parameters);
-    const Row out{bpb, bpb / dense_ - 1, error, 1 - stored / full};
-    plans_.row(s.name, label, surgery::plan_bits(plan, s.config().width, s.config().gated),
-               static_cast<double>(bytes_of(s, plan)) / 1e6, stored / 1e6, out.cut, bpb, out.change,
-               error);
+    const auto ffn = bytes_of(s, plan);
+    out.ffn_bytes = static_cast<double>(ffn);
+    out.bytes = static_cast<double>(lm::summarise(form).stored_bytes - ffn_stored(form) + ffn);
+    out.cut = 1 - out.bytes / (2.0 * static_cast<double>(lm::summarise(s.model).parameters));
+    out.bits_per_byte = s.bits_per_byte(form);
     return out;
+  }
+
+  const surgery::Choices& choices(Subject& s) {
+    if (!choices_) choices_ = surgery::measure_errors(s.model, s.census, s.calibration);
+    return *choices_;
   }
 
   static int64_t ffn_stored(const lm::Transformer& model) {
@@ -87,25 +118,27 @@ class OnModels {
   }
 
   void stability_and_energy(Subject& s) {
-    const auto half = s.calibration.size() / 2;
-    const std::span ids(s.calibration);
-    const auto a = atlas::measure(s.model, ids.first(half)),
-               b = atlas::measure(s.model, ids.subspan(half));
+    const auto layers = lab_.part(s.name + ", heavy neurons of two halves", [&] {
+      const std::span ids(s.calibration);
+      const auto a = atlas::measure(s.model, ids.first(ids.size() / 2)),
+                 b = atlas::measure(s.model, ids.subspan(ids.size() / 2));
+      std::vector<Energy> out;
+      for (size_t l = 0; l < s.census.layers.size(); ++l) {
+        auto& layer = out.emplace_back();
+        for (const double ratio : {0.05, 0.10, 0.25, 0.50})
+          layer.share.push_back(
+              surgery::forecast(s.census.layers[l], Score::hits, ratio, Format::q8_0, Format::q4_0)
+                  .share);
+        layer.overlap = surgery::jaccard(surgery::heavy_neurons(a.layers[l], Score::hits, 0.25),
+                                         surgery::heavy_neurons(b.layers[l], Score::hits, 0.25));
+      }
+      return out;
+    });
     double sum = 0;
-    for (size_t l = 0; l < s.census.layers.size(); ++l) {
-      const auto heavy = [&](const atlas::LayerCensus& layer) {
-        auto order = surgery::ranking(layer, Score::hits, 0);
-        order.resize(static_cast<size_t>(surgery::heavy_count(layer.neurons, 0.25)));
-        return order;
-      };
-      const auto& layer = s.census.layers[l];
-      const double overlap = surgery::jaccard(heavy(a.layers[l]), heavy(b.layers[l]));
-      const auto share = [&](double r) {
-        return surgery::forecast(layer, Score::hits, r, Format::q8_0, Format::q4_0).share;
-      };
-      energy_.row(s.name, std::to_string(l), share(0.05), share(0.10), share(0.25), share(0.50),
-                  overlap);
-      sum += overlap / static_cast<double>(s.census.layers.size());
+    for (size_t l = 0; l < layers.size(); ++l) {
+      const auto& [share, overlap] = layers[l];
+      energy_.row(s.name, std::to_string(l), share[0], share[1], share[2], share[3], overlap);
+      sum += overlap / static_cast<double>(layers.size());
     }
     lab_.claim(s.name + ": heavy hitters are the same on two halves of the text (Jaccard)")
         .paper("stable")
@@ -114,18 +147,21 @@ class OnModels {
   }
 
   void ablation(Subject& s) {
-    const auto silenced = [&](Score score, bool bottom) {
-      auto form = s.copy();
-      for (size_t l = 0; l < form->blocks.size(); ++l) {
-        auto order = surgery::ranking(s.census.layers[l], score, 100 + l);
-        if (bottom) std::reverse(order.begin(), order.end());
-        order.resize(order.size() / 20);
-        form->blocks[l].ffn = surgery::silence(form->blocks[l].ffn, order);
-      }
-      return s.bits_per_byte(form);
+    const auto silenced = [&](const std::string& which, Score score, bool bottom) {
+      return lab_.part(fmt::format("{}, {} 5 % silenced", s.name, which), [&] {
+        auto form = s.copy();
+        for (size_t l = 0; l < form->blocks.size(); ++l) {
+          auto order = surgery::ranking(s.census.layers[l], score, 100 + l);
+          if (bottom) std::reverse(order.begin(), order.end());
+          order.resize(order.size() / 20);
+          form->blocks[l].ffn = surgery::silence(form->blocks[l].ffn, order);
+        }
+        return s.bits_per_byte(form);
+      });
     };
-    const double top = silenced(Score::hits, false), random = silenced(Score::random, false);
-    ablation_.row(s.name, dense_, top, random, silenced(Score::hits, true));
+    const double top = silenced("top", Score::hits, false),
+                 random = silenced("random", Score::random, false);
+    ablation_.row(s.name, dense_, top, random, silenced("bottom", Score::hits, true));
     lab_.claim(s.name + ": silencing the top 5 % costs this many times a random 5 %")
         .paper("far more")
         .measured((top - dense_) / std::max(1e-6, random - dense_))
@@ -134,43 +170,53 @@ class OnModels {
 
   void plans(Subject& s) {
     for (const char* uniform : {"all=q8_0", "all=q5_0", "all=q4_1", "all=q4_0"})
-      row(s, uniform, plan_of(s, uniform));
-    if (s.config().width % 256 == 0) row(s, "keys q4_K, values q6_K", plan_of(s, "all=q4_K/q6_K"));
-    row(s, "SVD of all, rank 0.3", plan_of(s, "all=svd:0.3"));
-    row(s, "heavy f16, rest SVD 0.2", plan_of(s, "heavy=f16,rest=svd:0.2"));
-    row(s, "heavy f16, rest dropped", plan_of(s, "heavy=f16,rest=drop"));
+      row(s, uniform, uniform);
+    if (s.config().width % 256 == 0) row(s, "keys q4_K, values q6_K", "all=q4_K/q6_K");
+    row(s, "SVD of all, rank 0.3", "all=svd:0.3");
+    row(s, "heavy f16, rest SVD 0.2", "heavy=f16,rest=svd:0.2");
+    row(s, "heavy f16, rest dropped", "heavy=f16,rest=drop");
+    const std::string split_words = "heavy=q8_0,rest=q4_0";
     for (const double ratio : {0.10, 0.50})
-      row(s, fmt::format("split q8_0/q4_0, r {}", ratio),
-          plan_of(s, "heavy=q8_0,rest=q4_0", {.ratio = ratio}));
-    const auto split = row(s, "split q8_0/q4_0, r 0.25", plan_of(s, "heavy=q8_0,rest=q4_0"));
+      row(s, fmt::format("split q8_0/q4_0, r {}", ratio), split_words, {.ratio = ratio});
+    const auto split = row(s, "split q8_0/q4_0, r 0.25", split_words);
     std::vector<double> random;
     for (const auto seed : lab_.seeds())
       random.push_back(row(s, fmt::format("random q8_0/q4_0, seed {}", seed),
-                           plan_of(s, "random=q8_0,rest=q4_0", {.seed = seed}))
+                           "random=q8_0,rest=q4_0", {.seed = seed})
                            .bits_per_byte);
-    const auto inverse = row(s, "inverse q8_0/q4_0", plan_of(s, "inverse=q8_0,rest=q4_0"));
+    const auto inverse = row(s, "inverse q8_0/q4_0", "inverse=q8_0,rest=q4_0");
     const double mean = study::Figure(random).mean();
     lab_.claim(s.name + ": bits a byte, split < random < inverse")
         .paper("yes")
         .holds(split.bits_per_byte < mean && mean < inverse.bits_per_byte);
+    planned(s);
+  }
 
-    auto dense = s.model;
-    const auto choices = surgery::measure_errors(dense, s.census, s.calibration);
-    double worst = 0;
-    for (size_t f = 0; f < choices.formats.size(); ++f) {
-      const auto uniform = surgery::uniform_cost(choices, f);
-      const auto plan = surgery::plan_for_budget(choices, uniform.bytes);
-      worst = std::max(worst, surgery::cost(choices, plan).error / uniform.error);
-      row(s, fmt::format("planned, bytes of {}", to_name(choices.formats[f])), plan);
-    }
+  void planned(Subject& s) {
+    const auto formats = surgery::ErrorOptions{}.formats;
+    const auto worst = lab_.part(s.name + ", planner against one format", [&] {
+      double out = 0;
+      for (size_t f = 0; f < choices(s).formats.size(); ++f) {
+        const auto uniform = surgery::uniform_cost(choices(s), f);
+        const auto plan = surgery::plan_for_budget(choices(s), uniform.bytes);
+        out = std::max(out, surgery::cost(choices(s), plan).error / uniform.error);
+      }
+      return out;
+    });
+    for (const auto format : formats)
+      row(s, fmt::format("planned, bytes of {}", to_name(format)), [&] {
+        return surgery::plan_for_budget(choices(s),
+                                        bytes_of(s, plan_of(s, "all=" + to_name(format))));
+      });
     lab_.claim(s.name +
                ": the planner's calibration error over that of one format of equal bytes, worst")
         .paper("")
         .measured(worst)
         .at_most(1);
-    const auto budget = bytes_of(s, plan_of(s, "all=q5_0"));
-    const auto best = row(s, "planned, bytes of q5_0; attention and embedding q8_0",
-                          surgery::plan_for_budget(choices, budget), true);
+    const auto best = row(
+        s, "planned, bytes of q5_0; attention and embedding q8_0",
+        [&] { return surgery::plan_for_budget(choices(s), bytes_of(s, plan_of(s, "all=q5_0"))); },
+        true);
     lab_.claim(s.name + ": model size cut against 16 bits")
         .paper("43.1 %")
         .measured(best.cut)
@@ -178,53 +224,63 @@ class OnModels {
         .at_least(0.431);
     lab_.claim(s.name + ": bits a byte lost by that model")
         .paper("negligible")
-        .measured(best.change)
+        .measured(best.bits_per_byte / dense_ - 1)
         .in_percent()
         .at_most(0.01);
   }
 
   void sparse(Subject& s) {
-    const auto add = [&](const std::string& method, double left_out, study::Cell recall,
-                         lm::Hooks& hooks, const std::function<double()>& measured) {
-      const double bpb = s.bits_per_byte(s.model, &hooks);
-      sparse_.row(s.name, method, measured ? measured() : left_out, recall, bpb, bpb / dense_ - 1);
+    const auto add = [&](const std::string& method, const Sparse& r) {
+      sparse_.row(s.name, method, r.left_out, r.recall > 0 ? study::Cell(r.recall) : "",
+                  r.bits_per_byte, r.bits_per_byte / dense_ - 1);
     };
     for (const double share : {0.25, 0.40, 0.50})
       for (const auto rule : {surgery::SparseRule::teal, surgery::SparseRule::cats}) {
         if (rule == surgery::SparseRule::cats && !s.config().gated) continue;
-        lm::Hooks hooks;
-        surgery::SparseCount count;
-        surgery::attach(hooks, s.model, rule,
-                        surgery::find_thresholds(s.model, rule, share, s.calibration), count);
-        add(fmt::format("{} {:.0f} %", rule == surgery::SparseRule::teal ? "TEAL" : "CATS",
-                        100 * share),
-            0, "", hooks, [&] { return count.share(); });
+        const auto method = fmt::format(
+            "{} {:.0f} %", rule == surgery::SparseRule::teal ? "TEAL" : "CATS", 100 * share);
+        add(method, lab_.part(s.name + ", " + method, [&]() -> Sparse {
+          lm::Hooks hooks;
+          surgery::SparseCount count;
+          surgery::attach(hooks, s.model, rule,
+                          surgery::find_thresholds(s.model, rule, share, s.calibration), count);
+          const double bits = s.bits_per_byte(s.model, &hooks);
+          return {count.share(), 0, bits};
+        }));
       }
     if (s.config().gated) return;
+    const auto predicted = lab_.part(s.name + ", predictors", [&] { return predict(s); });
+    add("Deja Vu predictor", predicted[0]);
+    add("PowerInfer: 10 % hot, others predicted", predicted[1]);
+  }
+
+  /// Without and with PowerInfer's hot neurons, those that fire most over all layers: they are
+  /// always computed.
+  std::vector<Sparse> predict(Subject& s) {
     const auto predictors =
         surgery::train_predictors(s.model, s.calibration,
                                   {.epochs = lab_.by_scale<int64_t>(1, 8, 20),
                                    .tokens = lab_.by_scale<int64_t>(512, 16384, 65536)});
-    // PowerInfer: the neurons that fire most, over all layers, are always computed.
-    const auto hot = surgery::hot_neurons(s.census, 0.10);
-    for (const bool with_hot : {false, true}) {
+    std::vector<Sparse> out;
+    for (const auto& always :
+         {std::vector<torch::Tensor>(), surgery::hot_neurons(s.census, 0.10)}) {
       lm::Hooks hooks;
       surgery::PredictorCount count;
-      surgery::attach(hooks, s.model, predictors, with_hot ? hot : std::vector<torch::Tensor>(),
-                      0.5, count);
-      const double bpb = s.bits_per_byte(s.model, &hooks);
-      sparse_.row(s.name, with_hot ? "PowerInfer: 10 % hot, others predicted" : "Deja Vu predictor",
-                  1 - count.density(), count.recall(), bpb, bpb / dense_ - 1);
+      surgery::attach(hooks, s.model, predictors, always, 0.5, count);
+      const double bits = s.bits_per_byte(s.model, &hooks);
+      out.push_back({1 - count.density(), count.recall(), bits});
     }
+    return out;
   }
 
   study::Lab& lab_;
   study::TableWriter plans_, energy_, ablation_, sparse_;
   double dense_ = 0;
+  std::optional<surgery::Choices> choices_;  // of the subject, measured when first asked for
 };
 
-/// Claim 1: a split is the same function. Claim 4: the forecast of Build 7 is right.
-void on_synthetic(study::Lab& lab) {
+/// Claim 1: a split is the same function.
+double largest_change() {
   double largest = 0;
   for (const auto& [law, gated] :
        {std::pair(Activation::relu, false), {Activation::gelu, false}, {Activation::silu, true}}) {
@@ -241,42 +297,61 @@ void on_synthetic(study::Lab& lab) {
             surgery::output_error(s, surgery::split(s.ffn, plan.layers[0], s.census)).largest);
       }
   }
+  return largest;
+}
+
+/// Errors of splits and of one format of as many bytes, and who was said to win.
+struct Forecasts {
+  std::vector<double> ratio, share, needed, split, uniform;
+};
+CAJAL_OPTIONS(Forecasts, ratio, share, needed, split, uniform)
+
+Forecasts forecasts(double sigma, int64_t neurons, int64_t tokens) {
+  const auto s = surgery::synthetic_ffn(Activation::relu, false, 128, neurons, sigma, tokens, 10);
+  atlas::Census census;
+  census.layers = {s.census};
+  const auto error = [&](const surgery::Plan& plan) {
+    return surgery::output_error(s, surgery::split(s.ffn, plan.layers[0], s.census)).mean_square;
+  };
+  // One format of exactly the same bytes need not exist: log error is interpolated over bits.
+  std::vector<std::pair<double, double>> uniform;
+  for (const char* words : {"all=q4_0", "all=q5_0", "all=q8_0"}) {
+    const auto plan = surgery::make_plan(words, census);
+    uniform.emplace_back(surgery::plan_bits(plan, 128, false), std::log(error(plan)));
+  }
+  Forecasts out;
+  for (const double ratio : kRatios) {
+    const auto plan = surgery::make_plan("heavy=q8_0,rest=q4_0", census, {.ratio = ratio});
+    const double bits = surgery::plan_bits(plan, 128, false);
+    const size_t k = bits > uniform[1].first ? 1 : 0;
+    const double t = (bits - uniform[k].first) / (uniform[k + 1].first - uniform[k].first);
+    const auto guess = surgery::forecast(s.census, Score::hits, ratio, Format::q8_0, Format::q4_0);
+    out.ratio.push_back(guess.ratio), out.share.push_back(guess.share);
+    out.needed.push_back(guess.needed), out.split.push_back(error(plan));
+    out.uniform.push_back(std::exp((1 - t) * uniform[k].second + t * uniform[k + 1].second));
+  }
+  return out;
+}
+
+/// Claim 4: the forecast of Build 7 is right.
+void on_synthetic(study::Lab& lab) {
   lab.claim("a split kept in 32 bits equals the dense FFN (3 laws, 5 scores, r 0 to 1)")
       .paper("exact")
-      .measured(largest)
+      .measured(lab.part("generated, kept in 32 bits", largest_change))
       .at_most(1e-5);
-
   auto table = lab.table(
       "go or no-go on generated FFNs",
       {"sigma", "r", "s(r)", "needed", "error, split", "error, one format", "forecast", "truth"});
   int right = 0, cases = 0;
   for (const double sigma : {0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0}) {
-    const auto s =
-        surgery::synthetic_ffn(Activation::relu, false, 128, lab.by_scale(512, 2048, 8192), sigma,
-                               lab.by_scale(256, 2048, 8192), 10);
-    atlas::Census census;
-    census.layers = {s.census};
-    const auto error = [&](const surgery::Plan& plan) {
-      return surgery::output_error(s, surgery::split(s.ffn, plan.layers[0], s.census)).mean_square;
-    };
-    // One format of exactly the same bytes need not exist: log error is interpolated over bits.
-    std::vector<std::pair<double, double>> uniform;
-    for (const char* words : {"all=q4_0", "all=q5_0", "all=q8_0"}) {
-      const auto plan = surgery::make_plan(words, census);
-      uniform.emplace_back(surgery::plan_bits(plan, 128, false), std::log(error(plan)));
-    }
-    for (const double ratio : kRatios) {
-      const auto plan = surgery::make_plan("heavy=q8_0,rest=q4_0", census, {.ratio = ratio});
-      const double bits = surgery::plan_bits(plan, 128, false);
-      const size_t k = bits > uniform[1].first ? 1 : 0;
-      const double t = (bits - uniform[k].first) / (uniform[k + 1].first - uniform[k].first);
-      const double other = std::exp((1 - t) * uniform[k].second + t * uniform[k + 1].second);
-      const double own = error(plan);
-      const auto guess =
-          surgery::forecast(s.census, Score::hits, ratio, Format::q8_0, Format::q4_0);
-      right += guess.wins() == (own < other), ++cases;
-      table.row(sigma, guess.ratio, guess.share, guess.needed, own, other,
-                guess.wins() ? "split" : "one", own < other ? "split" : "one");
+    const auto f = lab.part(fmt::format("generated, sigma {}", sigma), [&] {
+      return forecasts(sigma, lab.by_scale(512, 2048, 8192), lab.by_scale(256, 2048, 8192));
+    });
+    for (size_t r = 0; r < f.ratio.size(); ++r) {
+      const bool said = f.share[r] > f.needed[r], won = f.split[r] < f.uniform[r];
+      right += said == won, ++cases;
+      table.row(sigma, f.ratio[r], f.share[r], f.needed[r], f.split[r], f.uniform[r],
+                said ? "split" : "one", won ? "split" : "one");
     }
   }
   lab.claim("the forecast names the winner, share of cases")
@@ -286,55 +361,68 @@ void on_synthetic(study::Lab& lab) {
       .at_least(0.9);
 }
 
-/// Claim 6: one token through an FFN of real size, cold.
-void speed(study::Lab& lab) {
-  const auto width = lab.by_scale<int64_t>(256, 2048, 4096), neurons = 4 * width;
-  const int copies = lab.by_scale(1, 4, 4);
-  struct Form {
-    std::string name;
-    std::vector<lm::FeedForward> layers;
-  };
-  std::vector<Form> forms;
-  const auto s = surgery::synthetic_ffn(Activation::relu, false, width, neurons, 1, 8, 3);
+constexpr const char* kTimed[] = {"all=f32",  "all=bf16", "all=q8_0",
+                                  "all=q5_0", "all=q4_0", "heavy=q8_0,rest=q4_0"};
+
+struct Times {
+  std::vector<double> bytes, seconds, times_f32, times_bf16;  // of each form
+  double bandwidth = 0;
+};
+CAJAL_OPTIONS(Times, bytes, seconds, times_f32, times_bf16, bandwidth)
+
+/// One token through an FFN of real size, cold: `copies` of each form in turn.
+Times time_forms(int64_t width, int copies, int rounds, size_t read) {
+  std::vector<std::vector<lm::FeedForward>> forms;
+  const auto s = surgery::synthetic_ffn(Activation::relu, false, width, 4 * width, 1, 8, 3);
   atlas::Census census;
   census.layers = {s.census};
-  for (const char* words :
-       {"all=f32", "all=bf16", "all=q8_0", "all=q5_0", "all=q4_0", "heavy=q8_0,rest=q4_0"}) {
-    auto& form = forms.emplace_back(Form{words, {}});
+  Times out;
+  for (const char* words : kTimed) {
     const auto plan = surgery::make_plan(words, census);
+    out.bytes.push_back(static_cast<double>(surgery::plan_bytes(plan, width, false)));
+    auto& form = forms.emplace_back();
     for (int k = 0; k < copies; ++k)
-      form.layers.push_back(surgery::split(s.ffn, plan.layers[0], s.census));
+      form.push_back(surgery::split(s.ffn, plan.layers[0], s.census));
   }
   const auto x = s.inputs.slice(0, 0, 1).contiguous();
   const lm::Points no_points(nullptr);
   std::vector<std::function<void()>> candidates;
   for (const auto& form : forms)
     candidates.push_back([&] {
-      torch::NoGradGuard no_grad;
-      for (const auto& layer : form.layers) lm::feed_forward(s.config, layer, x, no_points);
+      for (const auto& layer : form) lm::feed_forward(s.config, layer, x, no_points);
     });
-  const auto times = time_interleaved(candidates, lab.by_scale(5, 100, 200), 5);
+  const auto times = time_interleaved(candidates, rounds, 5);
+  for (size_t f = 0; f < forms.size(); ++f) {
+    out.seconds.push_back(times.median_seconds(f) / copies);
+    out.times_f32.push_back(times.ratio(0, f)), out.times_bf16.push_back(times.ratio(1, f));
+  }
   ThreadPool threads;
-  const double bandwidth = measure_read_bandwidth(threads, size_t{1} << lab.by_scale(24, 30, 30));
-  auto table = lab.table(fmt::format("one token through an FFN of {} x {}, relu", width, neurons),
+  out.bandwidth = measure_read_bandwidth(threads, read);
+  return out;
+}
+
+/// Claim 6.
+void speed(study::Lab& lab) {
+  const auto width = lab.by_scale<int64_t>(256, 2048, 4096);
+  const auto t = lab.part("one token, cold", [&] {
+    return time_forms(width, lab.by_scale(1, 4, 4), lab.by_scale(5, 100, 200),
+                      size_t{1} << lab.by_scale(24, 30, 30));
+  });
+  auto table = lab.table(fmt::format("one token through an FFN of {} x {}, relu", width, 4 * width),
                          {"form", "MB", "ms", "GB/s", "times f32", "of the speed its bytes allow"});
   double bound = 0;
-  for (size_t f = 0; f < forms.size(); ++f) {
-    const auto bytes = static_cast<double>(
-        surgery::plan_bytes(surgery::make_plan(forms[f].name, census), width, false));
-    const double seconds = times.median_seconds(f) / copies;
-    bound = bytes / bandwidth / seconds;
-    table.row(forms[f].name, bytes / 1e6, 1e3 * seconds, bytes / seconds / 1e9, times.ratio(0, f),
-              bound);
+  for (size_t f = 0; f < t.bytes.size(); ++f) {
+    bound = t.bytes[f] / t.bandwidth / t.seconds[f];
+    table.row(kTimed[f], t.bytes[f] / 1e6, 1e3 * t.seconds[f], t.bytes[f] / t.seconds[f] / 1e9,
+              t.times_f32[f], bound);
   }
-  const auto last = forms.size() - 1;
   lab.claim("speed of the split over f32, one token")
       .paper("1.25 to 1.56")
-      .measured(times.ratio(0, last))
+      .measured(t.times_f32.back())
       .at_least(1.56);
   lab.claim("speed of the split over bf16, one token")
       .paper("1.25 to 1.56")
-      .measured(times.ratio(1, last))
+      .measured(t.times_bf16.back())
       .at_least(1.56);
   lab.claim("the split's share of the speed its bytes allow")
       .paper("")

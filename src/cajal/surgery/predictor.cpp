@@ -115,6 +115,20 @@ std::vector<Predictor> train_predictors(lm::Transformer& model, std::span<const 
   return out;
 }
 
+double threshold_for(lm::Transformer& model, const std::vector<Predictor>& predictors,
+                     std::span<const int32_t> ids, double share, int64_t tokens) {
+  require(share > 0 && share < 1, "predictor: share {}, expected above 0 and below 1", share);
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> all;
+  visit_inputs(model, ids, tokens, [&](size_t l, const torch::Tensor& x) {
+    all.push_back(logits(predictors.at(l), x).flatten());
+  });
+  const auto scores = torch::cat(all);
+  const auto rank = static_cast<int64_t>((1 - share) * static_cast<double>(scores.numel()));
+  const double logit = std::get<0>(scores.kthvalue(std::max<int64_t>(1, rank))).item<double>();
+  return std::clamp(1 / (1 + std::exp(-logit)), 1e-6, 1 - 1e-6);
+}
+
 std::vector<torch::Tensor> hot_neurons(const atlas::Census& census, double share) {
   std::vector<double> rates;
   for (const auto& layer : census.layers)

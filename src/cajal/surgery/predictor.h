@@ -46,6 +46,11 @@ std::vector<Firing> firing(lm::Transformer& model, std::span<const int32_t> ids,
 std::vector<Predictor> train_predictors(lm::Transformer& model, std::span<const int32_t> ids,
                                         const PredictorOptions& options = {});
 
+/// The probability above which the predictors guess `share` of all (token, neuron) of the first
+/// `tokens` of a text.
+double threshold_for(lm::Transformer& model, const std::vector<Predictor>& predictors,
+                     std::span<const int32_t> ids, double share, int64_t tokens = 1024);
+
 /// What predictors did during passes with hooks.
 struct PredictorCount {
   int64_t neurons = 0, guessed = 0, firing = 0, found = 0;

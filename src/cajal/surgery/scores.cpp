@@ -47,6 +47,13 @@ int64_t heavy_count(int64_t neurons, double ratio) {
   return std::min(neurons, (wanted + 31) / 32 * 32);
 }
 
+std::vector<int32_t> heavy_neurons(const atlas::LayerCensus& layer, Score score, double ratio,
+                                   uint64_t seed) {
+  auto order = ranking(layer, score, seed);
+  order.resize(static_cast<size_t>(heavy_count(layer.neurons, ratio)));
+  return order;
+}
+
 double energy_share(const atlas::LayerCensus& layer, const int32_t* begin, const int32_t* end) {
   double all = 0, held = 0;
   for (int64_t i = 0; i < layer.neurons; ++i) all += layer.energy(i);

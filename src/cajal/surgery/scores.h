@@ -22,6 +22,10 @@ std::vector<int32_t> ranking(const atlas::LayerCensus& layer, Score score, uint6
 /// Neurons in the heavy group: `ratio` of all, rounded up to a multiple of 32 and at most all.
 int64_t heavy_count(int64_t neurons, double ratio);
 
+/// The heavy group itself, in the order of the ranking.
+std::vector<int32_t> heavy_neurons(const atlas::LayerCensus& layer, Score score, double ratio,
+                                   uint64_t seed = 0);
+
 /// s: the share of the layer's output energy written by these neurons.
 double energy_share(const atlas::LayerCensus& layer, const int32_t* begin, const int32_t* end);
 

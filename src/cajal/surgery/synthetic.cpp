@@ -45,4 +45,24 @@ OutputError output_error(const SyntheticFfn& subject, const lm::FeedForward& cha
           off.square().sum().item<double>() / y.square().sum().item<double>()};
 }
 
+SyntheticExperts synthetic_experts(int64_t topics, int64_t neurons_each, int64_t width,
+                                   int64_t tokens, double noise) {
+  require(topics >= 3 && topics <= width && neurons_each > 0 && tokens > 0,
+          "synthetic experts: {} topics of {} neurons in {} features, {} tokens; expected 3 topics "
+          "or more, no more than features",
+          topics, neurons_each, width, tokens);
+  const double a_feature = 1 / std::sqrt(static_cast<double>(width));
+  SyntheticExperts out;
+  const auto direction = std::get<0>(torch::linalg_qr(torch::randn({width, width})));
+  out.topic = torch::randperm(topics * neurons_each, torch::kLong).remainder(topics);
+  out.key = direction.index_select(0, out.topic) +
+            noise * a_feature * torch::randn({topics * neurons_each, width});
+  const auto mix = torch::rand({tokens, topics}).argsort(-1, /*descending=*/false).slice(1, 0, 3);
+  const auto weight = torch::zeros({tokens, topics}).scatter(1, mix, 1.0);
+  out.inputs =
+      weight.mm(direction.slice(0, 0, topics)) + 0.1 * a_feature * torch::randn({tokens, width});
+  out.activations = torch::relu(out.inputs.mm(out.key.t()) - 0.5);
+  return out;
+}
+
 }  // namespace cajal::surgery

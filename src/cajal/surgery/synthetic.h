@@ -22,4 +22,16 @@ struct OutputError {
 };
 OutputError output_error(const SyntheticFfn& subject, const lm::FeedForward& changed);
 
+/// A layer of ReLU neurons whose experts are known: each neuron hears one of `topics` orthogonal
+/// directions, its key that direction and noise of length `noise` in all; the bias is -0.5; tokens
+/// are sums of three topics and noise of length 0.1. Drawn from libtorch's generator.
+/// Source: dossier moefication, "Data".
+struct SyntheticExperts {
+  torch::Tensor topic;        // i64 [neurons]
+  torch::Tensor key, inputs;  // [neurons, width], [tokens, width]
+  torch::Tensor activations;  // [tokens, neurons]
+};
+SyntheticExperts synthetic_experts(int64_t topics, int64_t neurons_each, int64_t width,
+                                   int64_t tokens, double noise);
+
 }  // namespace cajal::surgery
