@@ -1,395 +1,326 @@
 #include <algorithm>
+#include <optional>
 #include <set>
 
-#include "cajal/atlas/vision_zoo.h"
+#include "cajal/atlas/inversion_trials.h"
+#include "cajal/atlas/unit_views.h"
 #include "cajal/core/timing.h"
-#include "cajal/data/image_set.h"
-#include "cajal/study/study.h"
+#include "cajal/study/images.h"
 
 namespace {
 using namespace cajal;
 using atlas::UnitMaps;
+using atlas::UnitViews;
+using atlas::ZooKind;
 using torch::Tensor;
 
-/// The table of two models on pictures; `pairing` moves b's pictures against a's.
-struct Seen {
-  std::vector<UnitMaps> batches;
-  atlas::UnitStatistics statistics;
-};
-Seen look(const std::function<UnitMaps(const Tensor&)>& maps, const Tensor& pictures,
-          int64_t batch = 100) {
-  Seen out;
-  atlas::UnitStatisticsPass pass;
-  for (const auto& some : pictures.split(batch))
-    out.batches.push_back(maps(some)), pass.add(out.batches.back());
-  out.statistics = pass.finish();
+/// Works when 1: models whose common units are known; {recall, precision, private pairs} of best
+/// buddies above the null, then {recall, precision} of each rival, of the worse of two models.
+std::vector<double> planted(study::Lab& lab) {
+  const auto world = atlas::plant_units(3, 24, 40, lab.by_scale(60, 400, 1000));
+  std::vector<double> out = {1, 1, 0, 1, 1, 1, 1, 1, 1};
+  for (size_t m = 1; m < 3; ++m) {
+    const auto match = atlas::match_units(world.models[0], world.models[m]);
+    auto one_way = atlas::one_way_best(match.table);
+    std::erase_if(one_way, [&](const auto& p) { return p.score <= match.threshold; });
+    std::vector<atlas::UnitPair> random;
+    const auto order = torch::randperm(match.table.size(1));
+    for (int64_t u = 0; u < match.table.size(0); ++u)
+      random.push_back({u, order[u].item<int64_t>(), 0});
+    size_t at = 0;
+    for (const auto& pairs : {match.above(), one_way, atlas::pairs_by_name(world, 0, m), random}) {
+      const auto q = atlas::judge_pairs(pairs, world, 0, m);
+      out[at] = std::min(out[at], q.recall), out[at + 1] = std::min(out[at + 1], q.precision);
+      if (at == 0) out[2] += static_cast<double>(q.wrong);
+      at += at == 0 ? 3 : 2;
+    }
+  }
   return out;
 }
-Tensor table_of(const Seen& a, const Seen& b, int64_t shift = 0) {
-  atlas::UnitMatcher matcher(a.statistics, b.statistics);
-  for (size_t i = 0; i < a.batches.size(); ++i) {
-    auto other = b.batches[i];
-    if (shift)
-      for (auto& layer : other) layer = layer.roll(shift, 0);
-    matcher.add(a.batches[i], other);
-  }
-  return matcher.table();
-}
-double threshold_of(const Seen& a, const Seen& b) {
-  std::vector<Tensor> null;
-  for (const int64_t shift : {1, 7, 23, 41}) null.push_back(table_of(a, b, shift));
-  return atlas::null_threshold(null);
-}
-int64_t above(const Tensor& table, double threshold) {
-  const auto pairs = atlas::mutual_best(table);
-  return std::count_if(pairs.begin(), pairs.end(),
-                       [&](const auto& p) { return p.score > threshold; });
+
+void show_planted(study::Lab& lab) {
+  const auto f = lab.over_seeds("planted", [&](uint64_t) { return planted(lab); });
+  auto table = lab.table("planted models: 24 units in common, 40 of their own",
+                         {"pairs", "recall", "precision"});
+  table.row("best buddies above the null", f[0], f[1]);
+  table.row("one-way best above the null", f[3], f[4]);
+  table.row("called alike (IoU with the true fields)", f[5], f[6]);
+  table.row("random", f[7], f[8]);
+  lab.claim("planted: recall of shared units").measured(f[0]).at_least(0.98);
+  lab.claim("planted: precision of shared units").measured(f[1]).at_least(0.98);
+  lab.claim("planted: best buddies of private channels above the null").measured(f[2]).at_most(0);
 }
 
-/// Works when 1, 2 and 7: models whose common units are known.
-void planted(study::Lab& lab) {
-  const int64_t shared = 24, own = 40, images = lab.by_scale(60, 400, 1000), models = 3;
-  const auto figures = lab.over_seeds([&](uint64_t) -> std::vector<double> {
-    const auto blobs = [&](int64_t channels) {  // smooth fields, new for every picture
-      return at::upsample_bilinear2d(torch::randn({images, channels, 5, 5}), {14, 14}, false);
-    };
-    const auto factors = blobs(shared);
-    std::vector<Seen> seen;
-    std::vector<std::vector<int64_t>> meaning;  // of each unit: a factor, or -1
-    for (int64_t m = 0; m < models; ++m) {
-      auto units = torch::cat({factors * (0.5 + torch::rand({1, shared, 1, 1})) +
-                                   0.3 * torch::randn({images, shared, 14, 14}),
-                               blobs(own)},
-                              1);
-      const auto order = torch::randperm(shared + own);
-      units = units.index_select(1, order);
-      if (m == 1) units = at::avg_pool2d(units, {2, 2});
-      meaning.emplace_back();
-      for (int64_t u = 0; u < shared + own; ++u)
-        meaning.back().push_back(order[u].item<int64_t>() < shared ? order[u].item<int64_t>() : -1);
-      int64_t begin = 0;
-      seen.push_back(look(
-          [&](const Tensor& x) {
-            const auto part = units.slice(0, begin, begin + x.size(0));
-            begin += x.size(0);
-            return UnitMaps{part};
-          },
-          torch::zeros({images, 1}), 50));
+/// Works when 2 and 7: {distance from a double loop, change with the batches, distance of a model's
+/// diagonal from 1, times faster than pair by pair, bytes held over 8 a pair of units}.
+std::vector<double> mechanics(const study::Lab& lab) {
+  const auto views = [](const UnitMaps& maps, int64_t batch) {
+    UnitViews out;
+    for (int64_t at = 0; at < maps[0].size(0); at += batch) {
+      auto& some = out.batches.emplace_back();
+      for (const auto& m : maps) some.push_back(m.slice(0, at, at + batch));
     }
-    double recall = 1, precision = 1, wrong = 0;
-    for (int64_t m = 1; m < models; ++m) {
-      const auto table = table_of(seen[0], seen[static_cast<size_t>(m)]);
-      const double threshold = threshold_of(seen[0], seen[static_cast<size_t>(m)]);
-      int64_t right = 0, found = 0;
-      for (const auto& pair : atlas::mutual_best(table)) {
-        if (pair.score <= threshold) continue;
-        const auto a = meaning[0][static_cast<size_t>(pair.a)],
-                   b = meaning[static_cast<size_t>(m)][static_cast<size_t>(pair.b)];
-        ++found, right += a >= 0 && a == b, wrong += a < 0 && b < 0;
-      }
-      recall = std::min(recall, static_cast<double>(right) / shared);
-      precision = std::min(precision,
-                           found ? static_cast<double>(right) / static_cast<double>(found) : 0.0);
-    }
-    return {recall, precision, wrong};
-  });
-  lab.claim("planted: recall of shared units").paper("").measured(figures[0]).at_least(0.98);
-  lab.claim("planted: precision of shared units").paper("").measured(figures[1]).at_least(0.98);
-  lab.claim("planted: best buddies of private channels above the null")
-      .paper("")
-      .measured(figures[2])
-      .at_most(0);
-
-  const UnitMaps a{torch::randn({8, 12, 7, 7}), torch::randn({8, 8, 14, 14})},
-      b{torch::randn({8, 20, 14, 14})};
-  atlas::UnitStatisticsPass pa, pb;
-  pa.add(a), pb.add(b);
-  const auto sa = pa.finish(), sb = pb.finish();
-  atlas::UnitMatcher whole(sa, sb), cut(sa, sb), self(sa, sa);
-  whole.add(a, b), self.add(a, a);
-  const auto part = [](const UnitMaps& maps, int64_t begin, int64_t end) {
-    UnitMaps out;
-    for (const auto& m : maps) out.push_back(m.slice(0, begin, end));
+    atlas::UnitStatisticsPass pass;
+    for (const auto& b : out.batches) pass.add(b);
+    out.statistics = pass.finish();
     return out;
   };
-  cut.add(part(a, 0, 3), part(b, 0, 3)), cut.add(part(a, 3, 8), part(b, 3, 8));
-  lab.claim("table against a double loop (20 x 20 units)")
-      .paper("")
-      .measured((whole.table() - atlas::naive_table(a, b, sa, sb)).abs().max().item<double>())
-      .at_most(1e-5);
-  lab.claim("change with the batch size")
-      .paper("")
-      .measured((whole.table() - cut.table()).abs().max().item<double>())
-      .at_most(1e-5);
-  lab.claim("a model with itself: distance of the diagonal from 1")
-      .paper("")
-      .measured((self.table().diagonal() - 1).abs().max().item<double>())
-      .at_most(1e-6);
+  const UnitMaps a{torch::randn({8, 12, 7, 7}), torch::randn({8, 8, 14, 14})},
+      b{torch::randn({8, 20, 14, 14})};
+  const auto va = views(a, 8), vb = views(b, 8);
+  const auto table = atlas::match_units(va, vb).table;
+  const auto worst = [](const Tensor& t) { return t.abs().max().item<double>(); };
+  std::vector<double> out = {worst(table - atlas::naive_table(a, b, va.statistics, vb.statistics)),
+                             worst(table - atlas::match_units(views(a, 3), views(b, 3)).table),
+                             worst(atlas::match_units(va, va).table.diagonal() - 1)};
 
   const int64_t c = lab.by_scale(16, 96, 128);
   const UnitMaps big_a{torch::randn({64, c, 14, 14})}, big_b{torch::randn({64, c, 14, 14})};
-  atlas::UnitStatisticsPass qa, qb;
-  qa.add(big_a), qb.add(big_b);
-  const auto ta = qa.finish(), tb = qb.finish();
+  const auto sa = views(big_a, 64).statistics, sb = views(big_b, 64).statistics;
   const auto times = time_interleaved({[&] {
-                                         atlas::UnitMatcher m(ta, tb);
-                                         m.add(big_a, big_b);
-                                         m.table();
+                                         atlas::UnitMatcher m(sa, sb);
+                                         m.add(big_a, big_b), m.table();
                                        },
-                                       [&] { atlas::naive_table(big_a, big_b, ta, tb); }},
+                                       [&] { atlas::naive_table(big_a, big_b, sa, sb); }},
                                       lab.by_scale(1, 3, 5), 1);
-  lab.claim("matching as one product: times faster than pair by pair")
-      .paper("")
-      .measured(times.ratio(1, 0))
-      .at_least(5);
+  out.push_back(times.ratio(1, 0));
+  atlas::UnitMatcher many(sa, sb);
+  for (int k = 0; k < 4; ++k) many.add(big_a, big_b);
+  out.push_back(static_cast<double>(many.bytes()) / static_cast<double>(8 * c * c));
+  return out;
 }
 
-Tensor pictures_of(const data::LabelledImages& set, int64_t most) {
-  const auto n = std::min<int64_t>(most, set.images.shape[0]);
-  const auto values = set.images.values<uint8_t>();
-  return torch::from_blob(const_cast<uint8_t*>(values.data()),
-                          {set.images.shape[0], 1, set.images.shape[1], set.images.shape[2]},
-                          torch::kByte)
-             .slice(0, 0, n)
-             .to(torch::kFloat) /
-         255;
-}
-Tensor labels_of(const data::LabelledImages& set, int64_t most) {
-  std::vector<int64_t> out(set.labels.begin(),
-                           set.labels.begin() + std::min<int64_t>(most, std::ssize(set.labels)));
-  return torch::tensor(out, torch::kLong);
+void show_mechanics(study::Lab& lab) {
+  const auto f = lab.part("mechanics", [&] { return mechanics(lab); });
+  lab.claim("table against a double loop (20 x 20 units)").measured(f[0]).at_most(1e-5);
+  lab.claim("change with the batch size").measured(f[1]).at_most(1e-5);
+  lab.claim("a model with itself: distance of the diagonal from 1").measured(f[2]).at_most(1e-6);
+  lab.claim("matching as one product: times faster than pair by pair").measured(f[3]).at_least(5);
+  lab.claim("bytes held after four batches, over 8 for each pair of units")
+      .paper("units x units")
+      .measured(f[4])
+      .at_most(2);
 }
 
-/// Works when 3 to 6 on one image set.
+/// How a model fits the generator.
+struct Fit {
+  std::vector<study::Cell> row;
+  double ratio = 0;                     // best buddies above the null, over those of a random net
+  std::vector<int64_t> buddies, above;  // units of the generator with a best buddy; above the null
+};
+CAJAL_OPTIONS(Fit, row, ratio, buddies, above)
+
 class OnPictures {
  public:
-  OnPictures(study::Lab& lab, const std::string& set) : lab_(lab) {
-    Tensor labels;
-    if (lab.smoke()) {
-      name_ = "noise", train_ = torch::rand({64, 1, 28, 28}),
-      labels = torch::randint(10, {64}, torch::kLong), test_ = train_.slice(0, 0, 20),
-      test_labels_ = labels.slice(0, 0, 20);
-    } else {
-      const auto images = data::read_image_set(set, 0);
-      name_ = images.name, train_ = pictures_of(images.train, 8000),
-      labels = labels_of(images.train, 8000);
-      test_ = pictures_of(images.test, 2000), test_labels_ = labels_of(images.test, 2000);
-    }
-    labels_ = labels;
-  }
+  OnPictures(study::Lab& lab, const std::string& set)
+      : lab_(lab), task_(study::find_images(lab, set)) {}
 
-  /// {worst ratio of buddies to those of a random net, common units, clusters}
-  std::vector<double> match(uint64_t seed, study::TableWriter& table) {
-    const atlas::ZooOptions options{.steps = lab_.by_scale<int64_t>(2, 375, 2000),
-                                    .batch = lab_.by_scale<int64_t>(8, 64, 128)};
-    const auto generator = atlas::train_generator(
-        train_, {.steps = 2 * options.steps, .batch = options.batch}, seed, 3);
-    torch::manual_seed(static_cast<int64_t>(seed) + 50);
-    const auto z = torch::randn({lab_.by_scale(20, 1000, 1000), generator.latent});
-    Tensor pictures;
-    {
-      const torch::NoGradGuard no_grad;
-      pictures = generator.run(z).first;
-    }
-    int64_t begin = 0;
-    const auto g = look(
-        [&](const Tensor& x) {
-          const torch::NoGradGuard no_grad;
-          auto maps = generator.run(z.slice(0, begin, begin + x.size(0))).second;
-          begin += x.size(0);
-          return maps;
-        },
-        pictures);
-    double worst = 1e300;
-    std::vector<Tensor> tables;
-    for (const auto kind : {atlas::ZooKind::cnn, atlas::ZooKind::rotation, atlas::ZooKind::vit,
-                            atlas::ZooKind::masked}) {
-      const Stopwatch watch;
-      const auto model = atlas::train_zoo_model(kind, train_, labels_, options, seed);
-      const auto blank = atlas::train_zoo_model(kind, train_, labels_, {.steps = 0}, seed + 77);
-      const auto f = look(model.maps, pictures), r = look(blank.maps, pictures);
-      tables.push_back(table_of(g, f));
-      const double limit = threshold_of(g, f), random_limit = threshold_of(g, r);
-      const auto pairs = atlas::mutual_best(tables.back());
-      const auto random_table = table_of(g, r);
-      const auto good = above(tables.back(), limit),
-                 random_good = above(random_table, random_limit);
-      double mean = 0, one_way = 0;
-      for (const auto& p : pairs) mean += p.score / static_cast<double>(pairs.size());
-      for (const auto& p : atlas::one_way_best(tables.back()))
-        one_way += p.score / static_cast<double>(tables.back().size(0));
-      const auto last = [](const Seen& s) {
-        std::vector<Tensor> all;
-        for (const auto& b : s.batches) all.push_back(b.back().flatten(2).mean(2));
-        return torch::cat(all);
-      };
-      const double ratio =
-          static_cast<double>(good) / std::max<double>(1, static_cast<double>(random_good));
-      worst = std::min(worst, ratio);
-      table.row(name_, model.name, seed, tables.back().size(0), tables.back().size(1), pairs.size(),
-                good, random_good, mean, one_way, limit, atlas::linear_cka(last(g), last(f)),
-                watch.seconds());
-      if (kind == atlas::ZooKind::cnn)
-        anchor_.emplace(Anchor{generator, g.statistics, model, f, tables.back(), limit, g});
-    }
-    // Units that all four share, and how different they are.
-    const auto common = atlas::rosetta_set(tables, 0);
-    std::vector<int64_t> units;
-    for (const auto& u : common) units.push_back(u.unit);
-    double clusters = 0;
-    if (!units.empty()) {
-      const auto index = torch::tensor(units, torch::kLong);
-      const auto alike = table_of(g, g).index_select(0, index).index_select(1, index);
-      const auto of = atlas::cluster_units(alike, 0.5);
-      clusters = static_cast<double>(std::set<int64_t>(of.begin(), of.end()).size());
-    }
-    return {worst, static_cast<double>(common.size()), clusters};
-  }
-
-  /// {rosetta + pixel minus pixel agreement: in domain, inverted, edges; share of shifts}
-  std::vector<double> invert_and_edit(uint64_t seed, study::TableWriter& table) {
-    auto& a = *anchor_;
-    const int64_t n = std::min<int64_t>(lab_.by_scale(4, 50, 50), test_.size(0)),
-                  steps = lab_.by_scale<int64_t>(3, 300, 1000);
-    std::vector<atlas::UnitPair> pairs;
-    for (const auto& p : atlas::mutual_best(a.table))
-      if (p.score > a.threshold && pairs.size() < 40) pairs.push_back(p);
-    const auto features = [&](const Tensor& x) { return a.judge.logits(x); };
-    const auto clean = test_.slice(0, 0, n);
-    const auto edges = [](const Tensor& x) {
-      const auto dx = (x - x.roll(1, 3)).abs(), dy = (x - x.roll(1, 2)).abs();
-      return torch::clamp(dx + dy, 0, 1);
+  Fit fit(ZooKind kind, uint64_t seed) {
+    const Stopwatch watch;
+    world(seed);
+    const auto model = train(kind, seed);
+    const auto blank =
+        atlas::train_zoo_model(kind, task_.train.x, task_.train.y, {.steps = 0}, seed + 77);
+    const auto f = atlas::view_units(model.maps, pictures_),
+               r = atlas::view_units(blank.maps, pictures_);
+    const auto match = atlas::match_units(views_, f);
+    const auto good = match.above(), random = atlas::match_units(views_, r).above(),
+               turned = atlas::match_units(views_, atlas::rotated(f)).above();
+    const auto mean = [](const std::vector<atlas::UnitPair>& pairs) {
+      double sum = 0;
+      for (const auto& p : pairs) sum += p.score / static_cast<double>(pairs.size());
+      return sum;
     };
-    std::vector<double> gains;
-    for (const auto& [domain, seen] : {std::pair<std::string, Tensor>("as they are", clean),
-                                       {"contrast inverted", 1 - clean},
-                                       {"edges only", edges(clean)}}) {
-      UnitMaps raw = a.judge.maps(seen);
-      const auto maps = atlas::normalise_units(raw, a.judge_seen.statistics);
-      std::vector<atlas::MapTarget> targets;
-      for (const auto& p : pairs) targets.push_back({p.a, atlas::unit_map(maps, p.b)});
-      double pixel = 0, both = 0;
-      for (const auto& [loss, maps_weight, pixels, feature] :
-           {std::tuple<const char*, double, double, double>("pixel", 0, 10, 0),
-            {"feature", 0, 0, 0.1},
-            {"rosetta", 1, 0, 0},
-            {"rosetta + pixel", 1, 1, 0}}) {
-        const auto z = atlas::invert(a.generator, a.statistics, targets, seen,
-                                     {.maps = maps_weight,
-                                      .pixels = pixels,
-                                      .features = feature,
-                                      .steps = steps,
-                                      .learning_rate = 0.05,
-                                      .seed = seed},
-                                     features);
-        const torch::NoGradGuard no_grad;
-        const auto made = a.generator.run(z).first;
-        const double agreement = a.judge.logits(made)
-                                     .argmax(-1)
-                                     .eq(test_labels_.slice(0, 0, n))
-                                     .to(torch::kDouble)
-                                     .mean()
-                                     .item<double>();
-        table.row(name_, domain, loss, seed, (made - clean).square().mean().item<double>(),
-                  atlas::structural_similarity(made, clean).mean().item<double>(), agreement);
-        if (std::string(loss) == "pixel") pixel = agreement;
-        if (std::string(loss) == "rosetta + pixel") both = agreement;
-      }
-      gains.push_back(both - pixel);
+    const auto last = [](const UnitViews& s) {
+      std::vector<Tensor> all;
+      for (const auto& b : s.batches) all.push_back(b.back().flatten(2).mean(2));
+      return torch::cat(all);
+    };
+    Fit out;
+    out.row = {task_.name,
+               to_name(kind),
+               seed,
+               match.table.size(0),
+               match.table.size(1),
+               match.best.size(),
+               good.size(),
+               random.size(),
+               turned.size(),
+               mean(match.best),
+               mean(atlas::one_way_best(match.table)),
+               match.table.mean().item<double>(),
+               match.threshold,
+               atlas::linear_cka(last(views_), last(f)),
+               watch.seconds()};
+    out.ratio =
+        static_cast<double>(good.size()) / std::max<double>(1, static_cast<double>(random.size()));
+    for (const auto& p : match.best)
+      if (p.score > 0) out.buddies.push_back(p.a);
+    for (const auto& p : good) out.above.push_back(p.a);
+    return out;
+  }
+
+  /// How many kinds of units these of the generator are.
+  double clusters(const std::vector<int64_t>& units, uint64_t seed) {
+    if (units.empty()) return 0;
+    world(seed);
+    const auto index = torch::tensor(units, torch::kLong);
+    const auto alike = atlas::match_units(views_, views_).table;
+    const auto of = atlas::cluster_units(alike.index_select(0, index).index_select(1, index), 0.5);
+    return static_cast<double>(std::set<int64_t>(of.begin(), of.end()).size());
+  }
+
+  /// Scores of pictures seen that way, inverted by each loss.
+  std::vector<std::vector<double>> invert(const std::string& domain, uint64_t seed) {
+    const auto& w = world(seed, true);
+    const auto clean = task_.test.first(lab_.by_scale<int64_t>(4, 50, 50));
+    const auto seen = domain == "edges only"          ? atlas::edges_of(clean.x)
+                      : domain == "contrast inverted" ? 1 - clean.x
+                                                      : clean.x;
+    std::vector<std::vector<double>> out;
+    for (auto o : std::vector<atlas::InversionOptions>{{.maps = 0, .pixels = 10},
+                                                       {.maps = 0, .features = 0.1},
+                                                       {.maps = 1},
+                                                       {.maps = 1, .pixels = 1}}) {
+      o.steps = steps(), o.learning_rate = 0.05, o.seed = seed;
+      const auto score = atlas::try_inversion(w, seen, clean.x, clean.y, o);
+      out.push_back({score.mse, score.ssim, score.agreement});
     }
-    // Shift: the same picture, with the maps of its matched units moved.
+    return out;
+  }
+  static constexpr const char* kLosses[] = {"pixel", "feature", "rosetta", "rosetta + pixel"};
+
+  double shifted(uint64_t seed) {
+    const auto& w = world(seed, true);
     torch::manual_seed(static_cast<int64_t>(seed) + 90);
-    const auto z = torch::randn({n, a.generator.latent}) * 0.7;
-    const double by = 3;
-    std::vector<atlas::MapTarget> targets;
-    Tensor before;
-    {
-      const torch::NoGradGuard no_grad;
-      const auto [made, raw] = a.generator.run(z);
-      before = atlas::centroid(made);
-      const auto maps = atlas::normalise_units(raw, a.statistics);
-      for (const auto& p : pairs) {
-        const auto map = atlas::unit_map(maps, p.a);
-        targets.push_back(
-            {p.a, atlas::shift_map(map, by * static_cast<double>(map.size(2)) / 28, 0)});
-      }
-    }
-    if (targets.empty()) return {gains[0], gains[1], gains[2], 0};
-    const auto moved =
-        atlas::invert(a.generator, a.statistics, targets, {},
-                      {.centre = true, .steps = steps, .learning_rate = 0.05, .seed = seed}, {}, z);
-    const torch::NoGradGuard no_grad;
-    const auto way = (atlas::centroid(a.generator.run(moved).first) - before).select(1, 0);
-    const double share = ((way - by).abs() <= 0.25 * by).to(torch::kDouble).mean().item<double>();
-    return {gains[0], gains[1], gains[2], share};
+    return atlas::shift_success(
+        w, lab_.by_scale(4, 50, 50), 3,
+        {.centre = true, .steps = steps(), .learning_rate = 0.05, .seed = seed});
   }
 
  private:
-  struct Anchor {
-    atlas::Generator generator;
-    atlas::UnitStatistics statistics;
-    atlas::ZooModel judge;
-    Seen judge_seen;
-    Tensor table;
-    double threshold;
-    Seen generator_seen;
-  };
+  int64_t steps() const { return lab_.by_scale<int64_t>(3, 300, 1000); }
+  atlas::ZooOptions options() const {
+    return {.steps = lab_.by_scale<int64_t>(2, 375, 2000),
+            .batch = lab_.by_scale<int64_t>(8, 64, 128)};
+  }
+  atlas::ZooModel train(ZooKind kind, uint64_t seed) const {
+    return atlas::train_zoo_model(kind, task_.train.x, task_.train.y, options(), seed);
+  }
+
+  /// Trained when a part first needs it, so that a run that goes on trains it again; its judge
+  /// only where `judged`.
+  const atlas::InversionWorld& world(uint64_t seed, bool judged = false) {
+    if (!world_ || seed_ != seed) {
+      seed_ = seed;
+      auto twice = options();
+      twice.steps *= 2;
+      world_ = atlas::InversionWorld{atlas::train_generator(task_.train.x, twice, seed, 3)};
+      torch::manual_seed(static_cast<int64_t>(seed) + 50);
+      const auto z = torch::randn({lab_.by_scale(60, 1000, 1000), world_->generator.latent});
+      const torch::NoGradGuard no_grad;
+      pictures_ = world_->generator.run(z).first;
+      views_ = atlas::view_units(
+          [&](const Tensor& some) { return world_->generator.run(some).second; }, z);
+      world_->statistics = views_.statistics;
+    }
+    if (judged && !world_->judge.maps) {
+      world_->judge = train(ZooKind::cnn, seed);
+      const auto f = atlas::view_units(world_->judge.maps, pictures_);
+      world_->judge_statistics = f.statistics;
+      world_->pairs = atlas::match_units(views_, f).above();
+      if (world_->pairs.size() > 40) world_->pairs.resize(40);
+    }
+    return *world_;
+  }
+
   study::Lab& lab_;
-  std::string name_;
-  Tensor train_, labels_, test_, test_labels_;
-  std::optional<Anchor> anchor_;
+  study::ImageTask task_;
+  std::optional<atlas::InversionWorld> world_;
+  uint64_t seed_ = 0;
+  Tensor pictures_;  // that the generator of seed_ draws, and its units
+  UnitViews views_;
 };
 
+/// Works when 3 and 4 on one set of pictures.
+void show_matches(study::Lab& lab, OnPictures& on, const std::string& set,
+                  study::TableWriter& table) {
+  study::Figure worst, common, sure, clusters;
+  for (const auto seed : lab.seeds()) {
+    double ratio = 1e300;
+    std::vector<int64_t> all, above;
+    for (const auto kind : {ZooKind::cnn, ZooKind::rotation, ZooKind::vit, ZooKind::masked}) {
+      auto fit = lab.part(set + ", " + to_name(kind), seed, [&] { return on.fit(kind, seed); });
+      table.add(fit.row);
+      ratio = std::min(ratio, fit.ratio);
+      const auto keep = [&](std::vector<int64_t>& units, const std::vector<int64_t>& these) {
+        if (kind == ZooKind::cnn) units = these;
+        std::erase_if(units, [&](int64_t u) { return !std::count(these.begin(), these.end(), u); });
+      };
+      keep(all, fit.buddies), keep(above, fit.above);
+    }
+    worst.values.push_back(ratio), common.values.push_back(static_cast<double>(all.size()));
+    sure.values.push_back(static_cast<double>(above.size()));
+    clusters.values.push_back(
+        lab.part(set + ", clusters", seed, [&] { return on.clusters(all, seed); }));
+  }
+  lab.claim(set + ": best buddies above the null, times those of a random net, worst pair")
+      .measured(worst)
+      .at_least(3);
+  lab.claim(set + ": units common to the generator and four models")
+      .paper("tens")
+      .measured(common)
+      .at_least(5);
+  lab.claim(set + ": clusters of them").measured(clusters).at_least(3);
+  lab.note(fmt::format("{}: {} of the common units are above the null in all four.", set,
+                       study::text(sure)));
+}
+
+/// Works when 5 and 6.
+void show_inversions(study::Lab& lab, OnPictures& on) {
+  auto table =
+      lab.table("inversion of digits", {"seen", "loss", "seed", "MSE", "SSIM", "agreement"});
+  const char* domains[] = {"as they are", "contrast inverted", "edges only"};
+  study::Figure gain[3];
+  for (const auto seed : lab.seeds())
+    for (size_t d = 0; d < 3; ++d) {
+      const auto scores = lab.part(std::string("inversion ") + domains[d], seed,
+                                   [&] { return on.invert(domains[d], seed); });
+      for (size_t k = 0; k < scores.size(); ++k)
+        table.row(domains[d], OnPictures::kLosses[k], seed, scores[k][0], scores[k][1],
+                  scores[k][2]);
+      gain[d].values.push_back(scores[3][2] - scores[0][2]);
+    }
+  const auto moved = lab.over_seeds("shift", [&](uint64_t seed) { return on.shifted(seed); });
+  lab.claim("inversion: agreement of rosetta + pixel minus pixel")
+      .paper("better")
+      .measured(gain[0])
+      .in_percent()
+      .at_least(0);
+  lab.claim("the same on contrast-inverted or edge-only digits, the better")
+      .paper("better")
+      .measured(std::max(gain[1].mean(), gain[2].mean()))
+      .in_percent()
+      .at_least(0.1);
+  lab.claim("shift edits within 25 % of the way asked for")
+      .paper("shown")
+      .measured(moved)
+      .in_percent()
+      .at_least(0.8);
+}
+
 void run(study::Lab& lab) {
-  planted(lab);
-  auto matches = lab.table("best buddies between a generator and each model",
-                           {"pictures", "model", "seed", "units of G", "units", "best buddies",
-                            "above the null", "above it, random net", "mean S", "one-way mean S",
-                            "null 99.9 %", "CKA of last layers", "seconds"});
-  auto inversions =
-      lab.table("inversion", {"pictures", "seen", "loss", "seed", "MSE", "SSIM", "agreement"});
+  show_planted(lab);
+  show_mechanics(lab);
+  auto matches = lab.table(
+      "best buddies between a generator and each model",
+      {"pictures", "model", "seed", "units of G", "units", "best buddies", "above the null",
+       "above it, random net", "above it, rotated units", "mean S", "one-way mean S",
+       "mean S of random pairs", "null 99.9 %", "CKA of last layers", "seconds"});
   for (const char* set : {"mnist", "fashion-mnist"}) {
-    std::optional<OnPictures> pictures;
-    try {
-      pictures.emplace(lab, set);
-    } catch (const Error& absent) {
-      lab.not_shown(set, absent.what());
-      continue;
-    }
-    const std::string which = set;
-    const bool digits = which == "mnist";
-    const auto f = lab.over_seeds([&](uint64_t seed) {
-      auto out = pictures->match(seed, matches);
-      if (digits)
-        for (const double v : pictures->invert_and_edit(seed, inversions)) out.push_back(v);
-      return out;
-    });
-    lab.claim(which + ": best buddies above the null, times those of a random net, worst pair")
-        .paper("")
-        .measured(f[0])
-        .at_least(3);
-    lab.claim(which + ": units common to the generator and four models")
-        .paper("tens")
-        .measured(f[1])
-        .at_least(5);
-    lab.claim(which + ": clusters of them").paper("").measured(f[2]).at_least(3);
-    if (digits) {
-      lab.claim("inversion: agreement of rosetta + pixel minus pixel")
-          .paper("better")
-          .measured(f[3])
-          .in_percent()
-          .at_least(0);
-      lab.claim("the same on contrast-inverted or edge-only digits, the better")
-          .paper("better")
-          .measured(std::max(f[4].mean(), f[5].mean()))
-          .in_percent()
-          .at_least(0.1);
-      lab.claim("shift edits within 25 % of the way asked for")
-          .paper("shown")
-          .measured(f[6])
-          .in_percent()
-          .at_least(0.8);
-    }
+    OnPictures on(lab, set);
+    show_matches(lab, on, set, matches);
+    if (std::string(set) == "mnist") show_inversions(lab, on);
     if (lab.smoke()) break;
   }
   lab.note(

@@ -25,10 +25,10 @@ std::vector<Pair> exchanged(const std::vector<Pair>& pairs) {
 
 /// What one network did in every world, a value a seed.
 struct Row {
-  std::string name;
   study::Figure calls = {}, accuracy = {}, macro_f1 = {}, kappa = {}, flips = {};
   math::Interval interval() const { return math::mean_interval(kappa.values); }
 };
+CAJAL_OPTIONS(Row, calls, accuracy, macro_f1, kappa, flips)
 
 struct Worlds {
   std::vector<std::unique_ptr<SimulatedWorld>> worlds;
@@ -42,7 +42,7 @@ struct Worlds {
   }
 
   Row run(const Network& network) const {
-    Row row{.name = network.name};
+    Row row;
     for (size_t s = 0; s < worlds.size(); ++s) {
       const auto& world = *worlds[s];
       const auto traces = evaluate(network, world.pairs(), world.ask(), options);
@@ -59,12 +59,13 @@ struct Worlds {
     return row;
   }
 
-  /// Weights of every neuron, fitted on a world of its own.
+  /// With weights of every neuron that a world of its own has taught.
   Network fitted(Network network) const {
+    network.readout = Readout::mean;  // while it is being taught
     const SimulatedWorld calibration(std::ssize(worlds[0]->pairs()) / 4, 7777);
     const auto traces = evaluate(network, calibration.pairs(), calibration.ask(), options);
     network.weights = fit_weights(calibration.pairs(), traces);
-    network.readout = Readout::learned, network.name += ", learned weights";
+    network.readout = Readout::learned;
     return network;
   }
 };
@@ -97,18 +98,20 @@ void simulated(study::Lab& lab) {
     auto& network = networks.emplace_back(wide_deep(8, 2));
     network.readout = readout, network.name += ", " + to_name(readout);
   }
-  networks.push_back(worlds.fitted(wide_deep(8, 2)));
+  networks.push_back(wide_deep(8, 2));
+  networks.back().readout = Readout::learned, networks.back().name += ", learned weights";
 
   auto table = lab.table("networks of simulated judges",
                          {"network", "calls", "accuracy", "macro F1", "kappa", "95 % interval",
                           "verdicts that flip with the order"});
   std::map<std::string, Row> rows;
   for (const auto& network : networks) {
-    const auto row = worlds.run(network);
-    table.row(row.name, row.calls, row.accuracy, row.macro_f1, row.kappa,
+    const auto row = lab.part(network.name, [&] {
+      return worlds.run(network.readout == Readout::learned ? worlds.fitted(network) : network);
+    });
+    table.row(network.name, row.calls, row.accuracy, row.macro_f1, row.kappa,
               range_text(row.interval()), row.flips);
-    rows[row.name] = row;
-    fmt::print(stderr, "{}: kappa {:.3f}\n", row.name, row.kappa.mean());
+    rows[network.name] = row;
   }
   const auto& narrow = rows["1 x 1"];
   const auto& wide = rows["8 x 2"];
@@ -143,11 +146,12 @@ void simulated(study::Lab& lab) {
 
   // Judges that nothing moves: a second layer is only a second look.
   const Worlds deaf(lab, {.trust = 0, .herding = 0});
-  const auto deep = deaf.run(wide_deep(8, 2)), wider = deaf.run(wide_deep(16, 1));
+  const auto deep = lab.part("deaf 8 x 2", [&] { return deaf.run(wide_deep(8, 2)); });
+  const auto wider = lab.part("deaf 16 x 1", [&] { return deaf.run(wide_deep(16, 1)); });
   auto small =
       lab.table("judges that do not listen", {"network", "calls", "kappa", "95 % interval"});
-  for (const auto& row : {deep, wider})
-    small.row(row.name, row.calls, row.kappa, range_text(row.interval()));
+  small.row("8 x 2", deep.calls, deep.kappa, range_text(deep.interval()));
+  small.row("16 x 1", wider.calls, wider.kappa, range_text(wider.interval()));
   lab.claim("without trust 8 x 2 is 16 x 1: their intervals overlap")
       .paper("")
       .holds(deep.interval().overlaps(wider.interval()) || lab.smoke());

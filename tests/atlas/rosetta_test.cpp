@@ -1,5 +1,6 @@
 #include "cajal/atlas/rosetta.h"
 
+#include "cajal/atlas/unit_views.h"
 #include "cajal/atlas/vision_zoo.h"
 #include "models/tiny.h"
 
@@ -80,6 +81,38 @@ TEST(UnitMatcher, AConstantUnitMatchesNothingAndImagesMustAgree) {
   EXPECT_EQ(matcher.table()[2].abs().max().item<float>(), 0);
   EXPECT_NE(message([&] { matcher.add(a, part(a, 0, 2)); }).find("6 and 2 images"),
             std::string::npos);
+}
+
+TEST(MatchUnits, FindsThePlantedUnitsAndNoPrivateOnes) {
+  torch::manual_seed(3);
+  const auto planted = plant_units(2, 6, 8, 150);
+  const auto match = match_units(planted.models[0], planted.models[1]);
+  const auto found = judge_pairs(match.above(), planted, 0, 1);
+  EXPECT_EQ(found.recall, 1);
+  EXPECT_EQ(found.precision, 1);
+  EXPECT_EQ(found.wrong, 0);
+  const auto named = judge_pairs(pairs_by_name(planted, 0, 1), planted, 0, 1);
+  EXPECT_GT(named.recall, 0.8);
+}
+
+TEST(MatchUnits, ARotationLeavesNoCommonUnits) {
+  torch::manual_seed(4);
+  const auto planted = plant_units(1, 6, 30, 100);
+  const auto turned = rotated(planted.models[0]);
+  const auto whole = [](const UnitViews& v) { return v.batches[0][0].square().sum(1); };
+  EXPECT_LT(difference(whole(turned), whole(planted.models[0])), 1e-3);
+  for (const auto& pair : mutual_best(match_units(planted.models[0], turned).table))
+    EXPECT_LT(pair.score, 0.95);
+}
+
+TEST(UnitMatcher, HoldsTheTableAndTheSquaresWhateverTheBatches) {
+  const auto a = some_maps(1), b = some_maps(2);
+  UnitMatcher matcher(statistics_of(a), statistics_of(b));
+  matcher.add(a, b);
+  const auto once = matcher.bytes();
+  for (int k = 0; k < 3; ++k) matcher.add(a, b);
+  EXPECT_EQ(matcher.bytes(), once);
+  EXPECT_EQ(once, 8 * (20 * 20 + 2 * 20 + 2 * 20));
 }
 
 TEST(MutualBest, KeepsPairsThatChooseEachOther) {

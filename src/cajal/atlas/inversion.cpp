@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 
 #include "cajal/core/error.h"
 #include "cajal/core/random.h"
@@ -11,17 +13,64 @@ namespace {
 
 torch::Tensor as_pictures(const torch::Tensor& map) { return map.unsqueeze(1); }
 
-// Correlation of two maps of each image: [images].
-torch::Tensor correlation(torch::Tensor a, torch::Tensor b, bool centre) {
-  const int64_t height = std::max(a.size(1), b.size(1)), width = std::max(a.size(2), b.size(2));
-  const auto at_size = [&](const torch::Tensor& m) {
-    return m.size(1) == height && m.size(2) == width
-               ? m.flatten(1)
-               : at::upsample_bilinear2d(as_pictures(m), {height, width}, false).flatten(1);
+// The layer of a unit, and its channel there.
+std::pair<size_t, int64_t> layer_of(const UnitMaps& maps, int64_t unit) {
+  int64_t channel = unit;
+  for (size_t layer = 0; layer < maps.size(); ++layer) {
+    if (channel >= 0 && channel < maps[layer].size(1)) return {layer, channel};
+    channel -= maps[layer].size(1);
+  }
+  fail("unit maps: there is no unit {}", unit);
+}
+
+torch::Tensor centred(const torch::Tensor& maps, bool centre) {
+  return centre ? maps - maps.mean(-1, true) : maps;
+}
+
+// Targets that are units of one layer and are compared at one size.
+struct TargetGroup {
+  size_t layer;
+  torch::Tensor channels, mean, deviation;  // of the units; the last two [units, 1, 1]
+  torch::Tensor wanted;                     // [images, units, pixels]
+  int64_t height, width;
+
+  // Σ over units and images of the correlation.
+  torch::Tensor agreement(const UnitMaps& raw, bool centre) const {
+    auto maps = (raw[layer].index_select(1, channels) - mean) / (deviation + 1e-5);
+    if (maps.size(2) != height || maps.size(3) != width)
+      maps = at::upsample_bilinear2d(maps, {height, width}, false);
+    const auto a = centred(maps.flatten(2), centre);
+    const auto size = (a.square().sum(2) * wanted.square().sum(2)).clamp_min(1e-12).sqrt();
+    return ((a * wanted).sum(2) / size).sum();
+  }
+};
+
+std::vector<TargetGroup> groups_of(const std::vector<MapTarget>& targets, const UnitMaps& raw,
+                                   const UnitStatistics& statistics, bool centre) {
+  struct Members {
+    std::vector<int64_t> channels;
+    std::vector<torch::Tensor> maps;
   };
-  a = at_size(a), b = at_size(b);
-  if (centre) a = a - a.mean(1, true), b = b - b.mean(1, true);
-  return (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).clamp_min(1e-12).sqrt();
+  std::map<std::tuple<size_t, int64_t, int64_t>, Members> found;
+  for (const auto& [unit, map] : targets) {
+    const auto [layer, channel] = layer_of(raw, unit);
+    const int64_t height = std::max(raw[layer].size(2), map.size(1)),
+                  width = std::max(raw[layer].size(3), map.size(2));
+    auto& members = found[{layer, height, width}];
+    members.channels.push_back(channel);
+    members.maps.push_back(at::upsample_bilinear2d(as_pictures(map), {height, width}, false));
+  }
+  std::vector<TargetGroup> out;
+  for (const auto& [where, members] : found) {
+    const auto [layer, height, width] = where;
+    const auto channels = torch::tensor(members.channels, torch::kLong);
+    const auto of = [&, layer = layer](const std::vector<torch::Tensor>& all) {
+      return all.at(layer).index_select(0, channels).to(raw[layer].scalar_type()).view({-1, 1, 1});
+    };
+    out.push_back({layer, channels, of(statistics.mean), of(statistics.deviation),
+                   centred(torch::cat(members.maps, 1).flatten(2), centre), height, width});
+  }
+  return out;
 }
 
 torch::Tensor truncated_normal(int64_t rows, int64_t columns, uint64_t seed) {
@@ -52,11 +101,8 @@ torch::Tensor warp(const torch::Tensor& map, double scale, double right, double 
 }  // namespace
 
 torch::Tensor unit_map(const UnitMaps& maps, int64_t unit) {
-  for (const auto& layer : maps) {
-    if (unit < layer.size(1)) return layer.select(1, unit);
-    unit -= layer.size(1);
-  }
-  fail("unit_map: unit is {} beyond the last", unit);
+  const auto [layer, channel] = layer_of(maps, unit);
+  return maps[layer].select(1, channel);
 }
 
 torch::Tensor invert(const Generator& generator, const UnitStatistics& statistics,
@@ -74,16 +120,16 @@ torch::Tensor invert(const Generator& generator, const UnitStatistics& statistic
                .requires_grad_();
   torch::Tensor wanted;
   if (o.features > 0) wanted = features_of(picture).detach();
+  std::vector<TargetGroup> groups;
   auto first = torch::zeros_like(z), second = torch::zeros_like(z);
   for (int64_t step = 1; step <= o.steps; ++step) {
     const auto [made, raw] = generator.run(z);
     // Sums over images: each is its own search.
     auto loss = o.regularise * z.square().mean(1).sum();
     if (!targets.empty() && o.maps > 0) {
-      const auto maps = normalise_units(raw, statistics);
-      for (const auto& target : targets)
-        loss = loss - o.maps / static_cast<double>(targets.size()) *
-                          correlation(unit_map(maps, target.unit), target.map, o.centre).sum();
+      if (groups.empty()) groups = groups_of(targets, raw, statistics, o.centre);
+      for (const auto& group : groups)
+        loss = loss - o.maps / static_cast<double>(targets.size()) * group.agreement(raw, o.centre);
     }
     if (step > o.warm_up && o.pixels > 0)
       loss = loss + o.pixels * (made - picture).square().flatten(1).mean(1).sum();

@@ -143,17 +143,21 @@ Spectrum multifractal(MassCounts counts, const MultifractalOptions& o, ThreadPoo
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       auto& sums = partial[static_cast<size_t>(chunk)];
       sums.assign(static_cast<size_t>(qs * radii), 0);
+      const auto row = [&](int64_t q) { return sums.data() + q * radii; };
+      // All radii of one q at a time: the compiler makes vectors of the loops.
+      std::vector<double> up(static_cast<size_t>(radii)), down(up), rising(up), falling(up);
       for (int64_t n = chunk * kChunk; n < std::min(nodes, (chunk + 1) * kChunk); ++n) {
         const auto& mass = counts.mass[static_cast<size_t>(n)];
-        for (int64_t r = 0; r < radii; ++r) {
-          const double share =
-              static_cast<double>(mass[static_cast<size_t>(r)]) / static_cast<double>(mass.back());
-          const double up = std::pow(share, dq), down = 1 / up;
-          double rising = 1, falling = 1;
-          sums[static_cast<size_t>(steps * radii + r)] += 1;
-          for (int64_t k = 1; k <= steps; ++k) {
-            sums[static_cast<size_t>((steps + k) * radii + r)] += rising *= up;
-            sums[static_cast<size_t>((steps - k) * radii + r)] += falling *= down;
+        for (size_t r = 0; r < up.size(); ++r) {
+          up[r] = std::pow(static_cast<double>(mass[r]) / static_cast<double>(mass.back()), dq);
+          down[r] = 1 / up[r];
+          rising[r] = falling[r] = 1, row(steps)[r] += 1;
+        }
+        for (int64_t k = 1; k <= steps; ++k) {
+          auto *above = row(steps + k), *below = row(steps - k);
+          for (size_t r = 0; r < up.size(); ++r) {
+            above[r] += rising[r] *= up[r];
+            below[r] += falling[r] *= down[r];
           }
         }
       }

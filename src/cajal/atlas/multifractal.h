@@ -109,6 +109,7 @@ struct WeightTails {
   double hill = 0;         // tail exponent of |w| by row, from the largest tenth
   double spectral = 0;     // tail exponent of the squared singular values, from the largest half
 };
+CAJAL_OPTIONS(WeightTails, kurtosis, norm_spread, hill, spectral)
 WeightTails weight_tails(const std::vector<EdgeLayer>& layers);
 
 /// Rows of Pareto weights |w| = U^(-1/D) / c: every node has N(r) proportional to r^D up to c.

@@ -22,6 +22,24 @@ std::pair<torch::Tensor, torch::Tensor> same_size(const torch::Tensor& a, const 
   return {resized(a, height, width), resized(b, height, width)};
 }
 
+// Σ over images and pixels of every pair's product at the larger size. Enlarging is linear: maps of
+// the larger size taken back through its transpose meet the small ones where they are fewer.
+torch::Tensor products(const torch::Tensor& a, const torch::Tensor& b) {
+  if (a.size(2) < b.size(2) && a.size(3) <= b.size(3))
+    return torch::mm(flat(a), flat(at::upsample_bilinear2d_backward(
+                                       b, {b.size(2), b.size(3)},
+                                       {b.size(0), b.size(1), a.size(2), a.size(3)}, false))
+                                  .t());
+  if (b.size(2) < a.size(2) && b.size(3) <= a.size(3)) return products(b, a).t();
+  const auto [x, y] = same_size(a, b);
+  return torch::mm(flat(x), flat(y).t());
+}
+
+// Σ of the squares of every unit, enlarged where the other's maps are larger.
+torch::Tensor squares(const torch::Tensor& a, const torch::Tensor& other) {
+  return same_size(a, other).first.square().sum(torch::IntArrayRef({0, 2, 3})).to(torch::kDouble);
+}
+
 torch::Tensor correlation(const torch::Tensor& product, const torch::Tensor& square_a,
                           const torch::Tensor& square_b) {
   const auto scores = product / (square_a.unsqueeze(1) * square_b.unsqueeze(0)).sqrt();
@@ -99,11 +117,8 @@ void UnitMatcher::add(const UnitMaps& maps_a, const UnitMaps& maps_b) {
   ++batches_;
   for (size_t i = 0; i < a.size(); ++i)
     for (size_t j = 0; j < b.size(); ++j) {
-      const auto [wide_a, wide_b] = same_size(a[i], b[j]);
-      const auto x = flat(wide_a), y = flat(wide_b);
-      const auto product = torch::mm(x, y.t()).to(torch::kDouble);
-      const auto xx = x.square().sum(1).to(torch::kDouble),
-                 yy = y.square().sum(1).to(torch::kDouble);
+      const auto product = products(a[i], b[j]).to(torch::kDouble);
+      const auto xx = squares(a[i], b[j]), yy = squares(b[j], a[i]);
       const size_t k = i * b.size() + j;
       const auto accumulate = [](torch::Tensor& sum, const torch::Tensor& part) {
         sum = sum.defined() ? sum + part : part;
@@ -116,6 +131,14 @@ void UnitMatcher::add(const UnitMaps& maps_a, const UnitMaps& maps_b) {
       accumulate(square_a_[k], xx);
       accumulate(square_b_[k], yy);
     }
+}
+
+int64_t UnitMatcher::bytes() const {
+  int64_t sum = 0;
+  for (const auto* sums : {&product_, &square_a_, &square_b_})
+    for (const auto& t : *sums)
+      if (t.defined()) sum += static_cast<int64_t>(t.nbytes());
+  return sum;
 }
 
 torch::Tensor UnitMatcher::table() const {

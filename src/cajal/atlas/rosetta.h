@@ -53,6 +53,7 @@ class UnitMatcher {
   /// Maps of the same images. Throws Error when their numbers differ.
   void add(const UnitMaps& a, const UnitMaps& b);
   torch::Tensor table() const;  // [units of a, units of b], fp32; 0 where a unit is constant
+  int64_t bytes() const;        // held between batches
 
  private:
   UnitStatistics a_, b_;

@@ -71,6 +71,7 @@ struct Agreement {
   double attributes = 0;  // mean number a phrase
   double exact = 0;       // share whose attributes are those of the ground truth
 };
+CAJAL_OPTIONS(Agreement, f1, bleu, rouge, attributes, exact)
 Agreement agreement(const std::vector<std::string>& said, const DescribedUnits& units);
 /// The annotators against each other: each phrase against those of the others.
 Agreement annotator_agreement(const DescribedUnits& units);

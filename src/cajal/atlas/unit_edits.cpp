@@ -113,6 +113,26 @@ std::vector<double> accuracy_without_each(const WorldNet& net, WorldTask task,
   return out;
 }
 
+std::vector<GroupEffect> delete_groups(const WorldNet& net, WorldTask task,
+                                       const DescribedUnits& units,
+                                       const std::vector<std::string>& phrases,
+                                       const WorldTensors& data, Random& random, int trials) {
+  const auto accuracy = [&](const std::vector<int64_t>& deleted) {
+    return world_accuracy(net, task, data, {.units = deleted});
+  };
+  const double whole = accuracy({});
+  std::vector<GroupEffect> out;
+  for (const auto& group : phrase_groups(phrases)) {
+    if (group.rows.size() < 4) continue;
+    std::vector<int64_t> chosen;
+    for (const auto row : group.rows) chosen.push_back(units.unit[static_cast<size_t>(row)]);
+    out.push_back({group.name, std::ssize(chosen), whole, accuracy(chosen), {}});
+    for (int t = 0; t < trials; ++t)
+      out.back().without_random.push_back(accuracy(random_units(net, std::ssize(chosen), random)));
+  }
+  return out;
+}
+
 Edit edit_by_phrases(const WorldNet& net, WorldTask task, const DescribedUnits& units,
                      const std::vector<std::string>& phrases, const std::vector<std::string>& words,
                      const WorldTensors& valid, const WorldTensors& valid_clean,

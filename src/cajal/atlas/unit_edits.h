@@ -33,6 +33,20 @@ std::vector<double> accuracy_without_each(const WorldNet& net, WorldTask task,
                                           const std::vector<int64_t>& units,
                                           const WorldTensors& data);
 
+/// What a network loses without the units of a group.
+struct GroupEffect {
+  std::string name;
+  int64_t units = 0;
+  double accuracy = 0, without = 0;
+  std::vector<double> without_random;  // without as many random units, a trial each
+};
+CAJAL_OPTIONS(GroupEffect, name, units, accuracy, without, without_random)
+/// Of every phrase group of at least four units; phrases are those of `units`.
+std::vector<GroupEffect> delete_groups(const WorldNet& net, WorldTask task,
+                                       const DescribedUnits& units,
+                                       const std::vector<std::string>& phrases,
+                                       const WorldTensors& data, Random& random, int trials = 3);
+
 struct EditOptions {
   int64_t most = 50;         // deletions
   double clean_loss = 0.01;  // accuracy on clean pictures that the deletions may cost
@@ -46,12 +60,15 @@ struct EditCurve {
   std::vector<double> adversarial, clean;  // accuracy after 0, 1, ... deletions (random: mean)
   std::vector<double> spread;              // of adversarial over the trials
 };
+CAJAL_OPTIONS(EditCurve, order, adversarial, clean, spread)
 struct Edit {
   std::vector<EditCurve> curves;
   int64_t candidates = 0;  // units that the phrases named
   int64_t chosen = 0;      // deletions: the most that cost clean validation pictures no more than
                            // `clean_loss`
 };
+
+CAJAL_OPTIONS(Edit, curves, candidates, chosen)
 
 /// Deletes the units whose phrase mentions one of `words`, those first without which accuracy on
 /// `valid` is highest; beside it the same order over all units, and random ones. The number to

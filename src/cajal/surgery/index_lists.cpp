@@ -146,6 +146,18 @@ IndexLists unite(const IndexLists& a, const IndexLists& b) {
   return out;
 }
 
+IndexLists random_like(const IndexLists& lists) {
+  IndexLists out{lists.sizes, {}};
+  for (size_t m = 0; m < lists.sizes.size(); ++m) {
+    const auto chosen =
+        torch::randperm(lists.sizes[m], torch::kLong).slice(0, 0, std::ssize(lists.indices[m]));
+    const auto sorted = std::get<0>(chosen.sort()).contiguous();
+    out.indices.emplace_back(sorted.data_ptr<int64_t>(),
+                             sorted.data_ptr<int64_t>() + sorted.numel());
+  }
+  return out;
+}
+
 double jaccard(const IndexLists& a, const IndexLists& b) {
   const auto both = unite(a, b).count();
   return both == 0 ? 1

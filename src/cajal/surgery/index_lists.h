@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cajal/core/options.h"
 #include "cajal/core/torch.h"
 
 /// A subset of the entries of some matrices as sorted lists of integers: how a subject is stored.
@@ -19,6 +20,8 @@ struct IndexLists {
   int64_t entries() const;  // of all matrices
   bool operator==(const IndexLists&) const = default;
 };
+
+CAJAL_OPTIONS(IndexLists, sizes, indices)
 
 /// Throws Error unless the lists are ascending and within their sizes.
 void check(const IndexLists& lists);
@@ -38,6 +41,8 @@ void restore(const std::vector<torch::Tensor>& matrices, const IndexLists& lists
              const std::vector<std::vector<float>>& values);
 
 IndexLists unite(const IndexLists& a, const IndexLists& b);
+/// As many entries of each matrix, chosen at random. Draws from libtorch's generator.
+IndexLists random_like(const IndexLists& lists);
 /// Share of the union that both hold; 1 for two empty ones.
 double jaccard(const IndexLists& a, const IndexLists& b);
 
