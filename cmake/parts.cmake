@@ -6,7 +6,7 @@ set(command_parts
   "core/torch" "models/lm/" "models/judges/" "neurons/(activation|chain|elementwise)"
   "layers/(init|layer|matrix|ops|port)" "layers/mixers/"
   "layers/ffn/(balancing|experts|grouping|routed|routing|sparse_memory)"
-  "math/(agreement|assignment|clusters|partition|product_quantizer|similarity)"
+  "math/(agreement|assignment|calibration|clusters|partition|product_quantizer|similarity)"
   "study/(canvas|html|plot|range)"
   "train/(card|checkpoint|graph|language_model|log|optimizer|options|parameters|processes|saved_bytes)"
   "train/(tokens|trainer|tuning)"

@@ -117,21 +117,6 @@ std::vector<Figure> Lab::over_seeds(const std::string& name,
   return figures;
 }
 
-Figure Lab::over_seeds(const std::function<double(uint64_t seed)>& run) {
-  return over_seeds([&](uint64_t seed) { return std::vector<double>{run(seed)}; }).at(0);
-}
-
-std::vector<Figure> Lab::over_seeds(const std::function<std::vector<double>(uint64_t seed)>& run) {
-  std::vector<Figure> figures;
-  for (const uint64_t seed : seeds_) {
-    seed_everything(seed);
-    const auto values = run(seed);
-    figures.resize(values.size());
-    for (size_t i = 0; i < values.size(); ++i) figures[i].values.push_back(values[i]);
-  }
-  return figures;
-}
-
 TableWriter Lab::table(std::string name, std::vector<std::string> columns) {
   return TableWriter(tables_.emplace_back(Table{std::move(name), std::move(columns), {}}));
 }

@@ -110,9 +110,6 @@ class Lab {
   std::vector<Figure> over_seeds(const std::string& name,
                                  const std::function<std::vector<double>(uint64_t seed)>& run);
 
-  Figure over_seeds(const std::function<double(uint64_t seed)>& run);
-  std::vector<Figure> over_seeds(const std::function<std::vector<double>(uint64_t seed)>& run);
-
   TableWriter table(std::string name, std::vector<std::string> columns);
   ClaimWriter claim(std::string text);
 
