@@ -1,6 +1,9 @@
 #include "cajal/layers/vision/depthwise.h"
 
+#include <vector>
+
 #include "cajal/core/error.h"
+#include "cajal/kernels/correlate.h"
 
 namespace cajal {
 namespace {
@@ -11,32 +14,61 @@ using torch::Tensor;
 /// is one pass over the line, shifted. Where a shift runs over an edge of a picture it computes
 /// what nobody reads.
 struct Lines {
-  int64_t width = 0, kernel_height = 0, kernel_width = 0, length = 0;  // length of what is summed
+  Tensor planes;                 // [channels, batch, height, width]
+  std::vector<int64_t> offsets;  // of the kernel's elements
+  int64_t kernel_height, kernel_width;
+  int64_t length;  // of what is summed, in a line
 
-  Lines(const Tensor& planes, const Tensor& kernels)
-      : width(planes.size(3)),
-        kernel_height(kernels.size(1)),
-        kernel_width(kernels.size(2)),
-        length(planes[0].numel() - (kernel_height - 1) * width - kernel_width + 1) {}
-
-  /// each(channel, index of the element in all kernels, where its shifted line begins)
-  template <class Each>
-  void for_each(int64_t channels, const Each& each) const {
-    for (int64_t c = 0, k = 0; c < channels; ++c)
-      for (int64_t i = 0; i < kernel_height; ++i)
-        for (int64_t j = 0; j < kernel_width; ++j, ++k) each(c, k, i * width + j);
+  Lines(const Tensor& x, const Tensor& kernels)
+      : planes(turned(x)), kernel_height(kernels.size(1)), kernel_width(kernels.size(2)) {
+    for (int64_t i = 0; i < kernel_height; ++i)
+      for (int64_t j = 0; j < kernel_width; ++j) offsets.push_back(i * planes.size(3) + j);
+    length = planes[0].numel() - offsets.back();
   }
-  Tensor part(const Tensor& lines, int64_t channel, int64_t begin) const {
-    return lines[channel].narrow(0, begin, length);
+
+  /// [batch, channels, ...] as [channels, batch, ...], and back.
+  static Tensor turned(const Tensor& x) { return x.transpose(0, 1).contiguous(); }
+
+  /// What is read of planes that were summed.
+  Tensor corner(const Tensor& sums) const {
+    return sums.slice(2, 0, sums.size(2) - kernel_height + 1)
+        .slice(3, 0, sums.size(3) - kernel_width + 1);
   }
 };
 
-/// [batch, channels, ...] as [channels, batch, ...], and back.
-Tensor turned(const Tensor& x) { return x.transpose(0, 1).contiguous(); }
+template <class T>
+Tensor forward_of(const Lines& at, const Tensor& kernels) {
+  const auto sums = torch::zeros_like(at.planes);
+  const auto weights = kernels.contiguous();
+  for (int64_t c = 0; c < at.planes.size(0); ++c)
+    correlate(at.planes[c].data_ptr<T>(), at.offsets, weights[c].data_ptr<T>(), at.length,
+              sums[c].data_ptr<T>());
+  return Lines::turned(at.corner(sums));
+}
 
-Tensor corner(const Tensor& planes, const Lines& at) {
-  return planes.slice(2, 0, planes.size(2) - at.kernel_height + 1)
-      .slice(3, 0, at.width - at.kernel_width + 1);
+/// `above` are gradients, laid out like the planes.
+template <class T>
+Tensor gradient_of_kernels(const Lines& at, const Tensor& above, const Tensor& kernels) {
+  const auto out = torch::zeros_like(kernels, at::MemoryFormat::Contiguous);
+  for (int64_t c = 0; c < at.planes.size(0); ++c)
+    correlate_sums(at.planes[c].data_ptr<T>(), at.offsets, above[c].data_ptr<T>(), at.length,
+                   out[c].data_ptr<T>());
+  return out;
+}
+
+template <class T>
+Tensor gradient_of_x(const Lines& at, const Tensor& above, const Tensor& kernels) {
+  const int64_t reach = at.offsets.back(), size = at.planes[0].numel();
+  const auto weights = kernels.contiguous();
+  const auto line = torch::zeros({reach + size}, above.options());
+  std::vector<int64_t> back;
+  for (const auto offset : at.offsets) back.push_back(reach - offset);
+  const auto below = torch::empty_like(at.planes);
+  for (int64_t c = 0; c < at.planes.size(0); ++c) {
+    line.slice(0, reach).copy_(above[c].flatten());
+    correlate(line.data_ptr<T>(), back, weights[c].data_ptr<T>(), size, below[c].data_ptr<T>());
+  }
+  return Lines::turned(below);
 }
 
 class Depthwise : public torch::autograd::Function<Depthwise> {
@@ -44,43 +76,26 @@ class Depthwise : public torch::autograd::Function<Depthwise> {
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x,
                         const Tensor& kernels) {
     context->save_for_backward({x, kernels});
-    const auto planes = turned(x);
-    const Lines at(planes, kernels);
-    const auto lines = planes.flatten(1);
-    const auto sums = torch::zeros_like(planes);
-    const auto out = sums.flatten(1);
-    const auto values = kernels.to(torch::kDouble).contiguous();
-    at.for_each(x.size(1), [&](int64_t c, int64_t k, int64_t begin) {
-      at.part(out, c, 0).add_(at.part(lines, c, begin), values.data_ptr<double>()[k]);
-    });
-    return turned(corner(sums, at));
+    const Lines at(x, kernels);
+    return x.scalar_type() == torch::kFloat ? forward_of<float>(at, kernels)
+                                            : forward_of<double>(at, kernels);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &kernels = saved[1];
-    const auto planes = turned(x);
-    const Lines at(planes, kernels);
-    const auto wide = torch::zeros_like(planes);
-    corner(wide, at).copy_(gradients[0].transpose(0, 1));
-    const auto lines = planes.flatten(1), above = wide.flatten(1);
+    const Lines at(x, kernels);
+    const auto above = torch::zeros_like(at.planes);
+    at.corner(above).copy_(gradients[0].transpose(0, 1));
+    const bool single = x.scalar_type() == torch::kFloat;
     Tensor of_x, of_kernels;
-    if (context->needs_input_grad(1)) {
-      std::vector<Tensor> sums;
-      at.for_each(x.size(1), [&](int64_t c, int64_t, int64_t begin) {
-        sums.push_back(torch::dot(at.part(above, c, 0), at.part(lines, c, begin)));
-      });
-      of_kernels = torch::stack(sums).view_as(kernels);
-    }
-    if (context->needs_input_grad(0)) {
-      const auto below = torch::zeros_like(lines);
-      const auto values = kernels.to(torch::kDouble).contiguous();
-      at.for_each(x.size(1), [&](int64_t c, int64_t k, int64_t begin) {
-        at.part(below, c, begin).add_(at.part(above, c, 0), values.data_ptr<double>()[k]);
-      });
-      of_x = turned(below.view_as(planes));
-    }
+    if (context->needs_input_grad(0))
+      of_x = single ? gradient_of_x<float>(at, above, kernels)
+                    : gradient_of_x<double>(at, above, kernels);
+    if (context->needs_input_grad(1))
+      of_kernels = single ? gradient_of_kernels<float>(at, above, kernels)
+                          : gradient_of_kernels<double>(at, above, kernels);
     return {of_x, of_kernels};
   }
 };
@@ -93,9 +108,12 @@ Tensor depthwise_convolution(const Tensor& x, const Tensor& kernels) {
           "depthwise convolution: x is {}, kernels {}, expected [batch, channels, height, width] "
           "and a smaller [channels, kernel_height, kernel_width]",
           shape_text(x.sizes()), shape_text(kernels.sizes()));
+  const auto type = x.scalar_type();
+  if (x.is_cpu() && type == kernels.scalar_type() &&
+      (type == torch::kFloat || type == torch::kDouble))
+    return Depthwise::apply(x, kernels);
   const int64_t unpadded = 0;
-  if (!x.is_cpu()) return torch::conv2d(x, kernels.unsqueeze(1), {}, 1, unpadded, 1, x.size(1));
-  return Depthwise::apply(x, kernels);
+  return torch::conv2d(x, kernels.unsqueeze(1), {}, 1, unpadded, 1, x.size(1));
 }
 
 }  // namespace cajal
