@@ -53,17 +53,16 @@ Tensor PowerConv2dImpl::kernels() const {
   return weight * (length / norm).reshape({degree_, options_.outputs, 1, 1, 1});
 }
 
+/// Padded first, because a power of what is padded is what pads the power.
 Tensor PowerConv2dImpl::stacked_powers(const Tensor& x) const {
-  return torch::cat(powers(x, degree_), 1);
+  const bool zeros = options_.padding_mode == Padding::zeros;
+  return torch::cat(powers(zeros ? x : pad(x, reach(), options_.padding_mode), degree_), 1);
 }
 
 Tensor PowerConv2dImpl::convolve(const Tensor& stacked, const Tensor& kernels, const Tensor& bias,
                                  int64_t groups) const {
-  const auto& o = options_;
-  const int64_t width = o.padding < 0 ? o.kernel / 2 : o.padding;
-  const bool zeros = o.padding_mode == Padding::zeros;
-  return torch::conv2d(zeros ? stacked : pad(stacked, width, o.padding_mode), kernels, bias,
-                       o.stride, zeros ? width : 0, 1, groups);
+  const bool zeros = options_.padding_mode == Padding::zeros;
+  return torch::conv2d(stacked, kernels, bias, options_.stride, zeros ? reach() : 0, 1, groups);
 }
 
 std::vector<Tensor> PowerConv2dImpl::forward(const Tensor& x) const {

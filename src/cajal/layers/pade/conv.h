@@ -45,6 +45,7 @@ class PowerConv2dImpl : public torch::nn::Module {
   torch::Tensor weight, point, length;
 
  private:
+  int64_t reach() const { return options_.padding < 0 ? options_.kernel / 2 : options_.padding; }
   torch::Tensor kernels() const;
   torch::Tensor stacked_powers(const torch::Tensor& x) const;
   torch::Tensor convolve(const torch::Tensor& stacked, const torch::Tensor& kernels,
