@@ -170,7 +170,7 @@ std::vector<Rival> rivals(int64_t channels, int64_t blocks, int64_t scale) {
 }
 
 void super_resolution(study::Lab& lab) {
-  const int64_t scale = 2, side = lab.by_scale(8, 16, 48), steps = lab.by_scale(3, 1500, 50'000);
+  const int64_t scale = 2, side = lab.by_scale(8, 16, 48), steps = lab.by_scale(3, 1000, 50'000);
   std::vector<Tensor> train_photos;
   for (const char* name : {"astronaut", "coffee", "brick", "grass", "gravel"})
     train_photos.push_back(study::luma_photo(name));

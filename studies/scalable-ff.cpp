@@ -200,7 +200,7 @@ void costs(study::Lab& lab, const std::map<std::string, Row>& rows, const Settin
 void transfer(study::Lab& lab, Setting at) {
   auto source = standardised(study::find_images(lab, "mnist", 3)),
        target = standardised(study::find_images(lab, "fashion-mnist", 3));
-  source.train = source.train.first(lab.by_scale(64, 4000, 8000));
+  source.train = source.train.first(lab.by_scale(64, 2000, 8000));
   target.train = target.train.first(lab.by_scale(64, 500, 500));
   enum class Start { all, last_three, random };
   const auto from = [&](const char* name, Start start) {
@@ -225,7 +225,7 @@ void transfer(study::Lab& lab, Setting at) {
 void run(study::Lab& lab) {
   Setting at{.width = lab.by_scale(0.125, 0.125, 1.0), .epochs = lab.by_scale(1, 6, 30)};
   auto digits_task = standardised(study::find_images(lab, "mnist", 3));
-  if (lab.smoke()) digits_task.train = digits_task.train.first(64);
+  digits_task.train = digits_task.train.first(lab.by_scale(64, 3600, 60'000));
   const auto digits = on(lab, digits_task, kMethods, at);
   judge(lab, digits, "MNIST", -0.010);
   if (!lab.smoke()) {
@@ -238,7 +238,7 @@ void run(study::Lab& lab) {
         .in_percent()
         .at_least(0);
     auto mobile = at;
-    mobile.net = vision::Net::mobilenet_v3_small, mobile.width = lab.by_scale(0.125, 0.25, 1.0);
+    mobile.net = vision::Net::mobilenet_v3_small, mobile.width = lab.by_scale(0.125, 0.125, 1.0);
     on(lab, task, kTwo, mobile);
     transfer(lab, {.width = at.width, .epochs = lab.by_scale(1, 4, 20)});
   }

@@ -54,11 +54,15 @@ Tensor pade(PadeForm form, const std::vector<Tensor>& numerator,
   const size_t m = numerator.size(), n = denominator.size();
   const auto p = polynomial(numerator, m, w0);
   if (n == 0) return p;
-  const auto divisor = pade_divisor(form, denominator);
-  if (form != PadeForm::s) return p / divisor;
-  const auto top = one_plus(denominator, n) * p;
-  if (m == 0) return top / divisor;
-  return (top + one_plus(denominator, n - 1) * polynomial(numerator, m - 1, w0)) / divisor;
+  if (form != PadeForm::s) return p / pade_divisor(form, denominator);
+  const auto q = one_plus(denominator, n);
+  if (n == 1) {  // Q_0 = 1
+    const auto top = m == 0 ? q * p : q * p + polynomial(numerator, m - 1, w0);
+    return top / (q.square() + 1);
+  }
+  const auto lower = one_plus(denominator, n - 1);
+  const auto top = m == 0 ? q * p : q * p + lower * polynomial(numerator, m - 1, w0);
+  return top / (q.square() + lower.square());
 }
 
 Tensor pade_start(PadeForm form, torch::IntArrayRef sizes) {

@@ -53,22 +53,48 @@ Tensor PowerConv2dImpl::kernels() const {
   return weight * (length / norm).reshape({degree_, options_.outputs, 1, 1, 1});
 }
 
+/// Padded first, because a power of what is padded is what pads the power.
+Tensor PowerConv2dImpl::stacked_powers(const Tensor& x) const {
+  const bool zeros = options_.padding_mode == Padding::zeros;
+  return torch::cat(powers(zeros ? x : pad(x, reach(), options_.padding_mode), degree_), 1);
+}
+
+Tensor PowerConv2dImpl::convolve(const Tensor& stacked, const Tensor& kernels, const Tensor& bias,
+                                 int64_t groups) const {
+  const bool zeros = options_.padding_mode == Padding::zeros;
+  return torch::conv2d(stacked, kernels, bias, options_.stride, zeros ? reach() : 0, 1, groups);
+}
+
 std::vector<Tensor> PowerConv2dImpl::forward(const Tensor& x) const {
-  const auto& o = options_;
-  auto stacked = torch::cat(powers(x, degree_), 1);
-  int64_t groups = degree_ * o.groups;
+  auto stacked = stacked_powers(x);
+  int64_t groups = degree_ * options_.groups;
   if (point.defined()) {
     const int64_t unpadded = 0;
     stacked = torch::conv2d(stacked, point.flatten(0, 1).unsqueeze(-1).unsqueeze(-1), {}, 1,
                             unpadded, 1, groups);
-    groups = degree_ * o.outputs;
+    groups = degree_ * options_.outputs;
   }
-  const int64_t width = o.padding < 0 ? o.kernel / 2 : o.padding;
-  const bool zeros = o.padding_mode == Padding::zeros;
-  if (!zeros) stacked = pad(stacked, width, o.padding_mode);
-  const auto all =
-      torch::conv2d(stacked, kernels().flatten(0, 1), {}, o.stride, zeros ? width : 0, 1, groups);
-  return all.chunk(degree_, 1);
+  return convolve(stacked, kernels().flatten(0, 1), {}, groups).chunk(degree_, 1);
+}
+
+Tensor PowerConv2dImpl::sum(const Tensor& x, const Tensor& constant) const {
+  if (point.defined() || options_.groups > 1) {
+    auto sum = constant.reshape({-1, 1, 1});
+    for (const auto& term : forward(x)) sum = sum + term;
+    return sum;
+  }
+  return convolve(stacked_powers(x), kernels().transpose(0, 1).flatten(1, 2), constant, 1);
+}
+
+std::pair<std::vector<Tensor>, std::vector<Tensor>> PowerConv2dImpl::beside(
+    const PowerConv2dImpl& other, const Tensor& x) const {
+  const auto both = torch::cat({kernels(), other.kernels()}, 1).flatten(0, 1);
+  std::pair<std::vector<Tensor>, std::vector<Tensor>> out;
+  for (const auto& terms : convolve(stacked_powers(x), both, {}, degree_).chunk(degree_, 1)) {
+    const auto halves = terms.chunk(2, 1);
+    out.first.push_back(halves[0]), out.second.push_back(halves[1]);
+  }
+  return out;
 }
 
 namespace {
@@ -112,11 +138,17 @@ PadeConv2dImpl::PadeConv2dImpl(const PadeConv2dOptions& o) : options(o) {
 }
 
 Tensor PadeConv2dImpl::forward(const Tensor& x) {
-  require_images("pade_conv2d", x, options.inputs);
+  const auto& o = options;
+  require_images("pade_conv2d", x, o.inputs);
   const auto moved = shift ? shift->forward(x) : x;
-  return pade(options.form, numerator ? numerator->forward(moved) : std::vector<Tensor>{},
-              denominator ? denominator->forward(moved) : std::vector<Tensor>{},
-              w0.reshape({-1, 1, 1}));
+  if (denominator.is_empty()) return numerator->sum(moved, w0);
+  const auto constant = w0.reshape({-1, 1, 1});
+  if (o.numerator == o.denominator && o.groups == 1 && !o.separable) {
+    const auto [above, below] = numerator->beside(*denominator, moved);
+    return pade(o.form, above, below, constant);
+  }
+  return pade(o.form, numerator ? numerator->forward(moved) : std::vector<Tensor>{},
+              denominator->forward(moved), constant);
 }
 
 Tensor PadeConv2dImpl::divisor(const Tensor& x) {

@@ -36,10 +36,20 @@ class PowerConv2dImpl : public torch::nn::Module {
   PowerConv2dImpl(const PadeConv2dOptions& options, int64_t degree, bool linear_start);
   std::vector<torch::Tensor> forward(const torch::Tensor& x) const;
 
+  /// The sum of all terms and `constant` [outputs], in one dense convolution where it can be.
+  torch::Tensor sum(const torch::Tensor& x, const torch::Tensor& constant) const;
+  /// The terms of two polynomials of one degree, in one convolution; neither separable nor grouped.
+  std::pair<std::vector<torch::Tensor>, std::vector<torch::Tensor>> beside(
+      const PowerConv2dImpl& other, const torch::Tensor& x) const;
+
   torch::Tensor weight, point, length;
 
  private:
+  int64_t reach() const { return options_.padding < 0 ? options_.kernel / 2 : options_.padding; }
   torch::Tensor kernels() const;
+  torch::Tensor stacked_powers(const torch::Tensor& x) const;
+  torch::Tensor convolve(const torch::Tensor& stacked, const torch::Tensor& kernels,
+                         const torch::Tensor& bias, int64_t groups) const;
   const PadeConv2dOptions options_;
   const int64_t degree_;
 };

@@ -4,6 +4,7 @@
 
 #include "cajal/data/image.h"
 #include "cajal/layers/layer.h"
+#include "cajal/layers/vision/depthwise.h"
 #include "cajal/math/picture.h"
 #include "cajal/neurons/elementwise.h"
 
@@ -51,10 +52,8 @@ Tensor PrecorticalImpl::stage(int which, const Tensor& x) const {
   const auto mode = options.padding_mode.value_or(
       options.front == FrontEnd::learned ? Padding::zeros : Padding::reflect);
   const auto& bias = which == 1 ? bias1 : bias2;
-  const int64_t padded = 0;  // already
-  const auto response =
-      torch::conv2d(pad(x, options.kernel / 2, mode), applied_kernel(which).unsqueeze(1), bias, 1,
-                    padded, 1, options.channels);
+  auto response = depthwise_convolution(pad(x, options.kernel / 2, mode), applied_kernel(which));
+  if (bias.defined()) response = response + bias.view({-1, 1, 1});
   return apply_law(laws::at(options.law), response);
 }
 
@@ -82,13 +81,14 @@ Tensor blur(const Tensor& x, double sigma) {
   const auto radius = static_cast<int64_t>(std::ceil(4 * sigma));
   const auto at = torch::arange(-radius, radius + 1, x.options().requires_grad(false));
   auto one = torch::exp(at.square() * (-0.5 / (sigma * sigma)));
-  one = (one / one.sum()).reshape({1, 1, 1, -1});
+  one = (one / one.sum()).reshape({1, 1, -1});
   require(radius < x.size(-1) && radius < x.size(-2),
           "blur: a Gaussian of deviation {} reaches {} pixels, the picture is {}", sigma, radius,
           shape_text(x.sizes()));
   const auto planes = at::pad(x.reshape({-1, 1, x.size(-2), x.size(-1)}),
                               {radius, radius, radius, radius}, "reflect");
-  return torch::conv2d(torch::conv2d(planes, one), one.transpose(2, 3)).reshape(x.sizes());
+  const auto rows = depthwise_convolution(planes, one);
+  return depthwise_convolution(rows, one.transpose(1, 2)).reshape(x.sizes());
 }
 
 Tensor orientation_map(const Tensor& picture, int64_t angles, double sigma) {

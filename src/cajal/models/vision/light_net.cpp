@@ -1,6 +1,7 @@
 #include "cajal/models/vision/light_net.h"
 
 #include "cajal/core/error.h"
+#include "cajal/layers/vision/depthwise.h"
 
 namespace cajal::vision {
 namespace {
@@ -49,16 +50,19 @@ LightNet light_net(LightFront front, const Tensor& x, std::optional<LeNet> given
       break;
     }
     case LightFront::plain_conv: {
-      const auto convolution = [&] {
-        return torch::nn::Conv2d(
-            torch::nn::Conv2dOptions(colours, colours, 7).padding(3).groups(colours));
-      };
-      auto first = convolution(), second = convolution();
-      auto weights = first->parameters();
-      for (const auto& weight : second->parameters()) weights.push_back(weight);
+      std::vector<Tensor> weights;
+      for (int i = 0; i < 2; ++i) {  // libtorch's start of a convolution
+        weights.push_back(torch::empty({colours, 7, 7}).uniform_(-1.0 / 7, 1.0 / 7));
+        weights.push_back(torch::empty({colours, 1, 1}).uniform_(-1.0 / 7, 1.0 / 7));
+      }
+      for (auto& weight : weights) weight.set_requires_grad(true);
       before(
-          [=](const Tensor& at) mutable {
-            return torch::relu(second->forward(torch::relu(first->forward(at))));
+          [=](const Tensor& at) {
+            auto y = at;
+            for (size_t i = 0; i < 4; i += 2)
+              y = torch::relu(depthwise_convolution(pad(y, 3, Padding::zeros), weights[i]) +
+                              weights[i + 1]);
+            return y;
           },
           weights);
       break;
