@@ -30,7 +30,7 @@ struct Options {
   int64_t judged_tokens = 4096, decoded = 64;
   std::vector<double> recalls = {0.9, 0.97};  // that predictors are set to
   int threads = 0, rounds = 7;
-  bool json = false;
+  bool planned = false, json = false;
 };
 
 /// A folder that goes away again.
@@ -67,7 +67,7 @@ class SkipBench {
     learned_ = bench_skip::learn(source_.model, calibration_, o_.learn);
     add_dense("dense, as stored", source_.folder);
     for (const auto& name : o_.formats) add_format(from_name<Format>(name, "--format"));
-    add_planned();
+    if (o_.planned) add_planned();
     Progress progress("reading the text", std::ssize(candidates_), "forms");
     for (auto& candidate : candidates_) judge(candidate), progress.add(1);
     time();
@@ -362,6 +362,7 @@ void setup(CLI::App& app) {
                  "file that keeps what was trained, and is read when it is there");
   app.add_option("--share", o->learn.share, "of a SwiGLU model's numbers below the thresholds")
       ->capture_default_str();
+  app.add_flag("--planned", o->planned, "formats that the planner chooses, too");
   app.add_option("--rounds", o->rounds, "of all forms in turn")->capture_default_str();
   app.add_option("--threads", o->threads, "0: all");
   app.add_flag("--json", o->json, "print one JSON object");
