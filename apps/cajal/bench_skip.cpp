@@ -2,37 +2,35 @@
 
 #include <deque>
 #include <numbers>
+#include <numeric>
 
 #include "bench.h"
+#include "bench_skip_learned.h"
 #include "cajal/atlas/measure.h"
 #include "cajal/core/machine.h"
 #include "cajal/core/progress.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/text.h"
 #include "cajal/engine/banks.h"
-#include "cajal/surgery/predictor.h"
 #include "cajal/surgery/regroup.h"
-#include "cajal/surgery/sparsity.h"
-#include "cajal/surgery/split.h"
-#include "cajal/surgery/write.h"
 #include "language_model.h"
 
 namespace cajal {
 namespace {
 
 namespace fs = std::filesystem;
+using bench_skip::LearnOptions;
 using engine::Form;
 using engine::Network;
 
 struct Options {
   std::string model, text, calibration;
   std::vector<std::string> formats = {"q8_0", "q4_0"};
-  int64_t calibration_tokens = 16384, judged_tokens = 4096, decoded = 64;
-  int64_t rank = 64, epochs = 10;
+  LearnOptions learn;
+  int64_t judged_tokens = 4096, decoded = 64;
   std::vector<double> recalls = {0.9, 0.97};  // that predictors are set to
-  double share = 0.5;  // that thresholds leave out, where no neuron falls silent
   int threads = 0, rounds = 7;
-  bool json = false;
+  bool planned = false, json = false;
 };
 
 /// A folder that goes away again.
@@ -66,9 +64,10 @@ class SkipBench {
   }
 
   Json run() {
-    learn();
+    learned_ = bench_skip::learn(source_.model, calibration_, o_.learn);
     add_dense("dense, as stored", source_.folder);
     for (const auto& name : o_.formats) add_format(from_name<Format>(name, "--format"));
+    if (o_.planned) add_planned();
     Progress progress("reading the text", std::ssize(candidates_), "forms");
     for (auto& candidate : candidates_) judge(candidate), progress.add(1);
     time();
@@ -76,8 +75,6 @@ class SkipBench {
   }
 
  private:
-  bool silent() const { return !firing_.empty(); }
-
   void read_texts() {
     const auto& tokenizer = source_.need_tokenizer();
     const auto text = data::read_text(o_.text);
@@ -91,29 +88,11 @@ class SkipBench {
     const auto limit = [](std::vector<int32_t>& ids, int64_t most) {
       if (std::ssize(ids) > most) ids.resize(static_cast<size_t>(most));
     };
-    limit(calibration_, o_.calibration_tokens), limit(judged_, o_.judged_tokens);
+    limit(calibration_, o_.learn.tokens), limit(judged_, o_.judged_tokens);
     require(std::ssize(judged_) > o_.decoded + 16 && std::ssize(calibration_) > 64,
             "{}: {} tokens to learn from and {} to judge by are too few", o_.text,
             calibration_.size(), judged_.size());
     judged_bytes_ = std::ssize(tokenizer.decode(judged_));
-  }
-
-  // Predictors and orders where neurons fall silent, thresholds on gates where they do not.
-  void learn() {
-    auto& model = source_.model;
-    const bool falls_silent =
-        activate(model->config.law, torch::full({1}, -100.f)).item<float>() == 0;
-    if (falls_silent) {
-      firing_ = surgery::firing(model, calibration_, o_.calibration_tokens);
-      predictors_ = surgery::train_predictors(
-          model, calibration_,
-          {.rank = o_.rank, .epochs = o_.epochs, .tokens = o_.calibration_tokens});
-      for (const auto& layer : firing_)
-        orders_.push_back(surgery::coactivation_order(layer.fires, kTileRows));
-    } else if (model->config.gated) {
-      thresholds_ = surgery::find_thresholds(model, surgery::SparseRule::cats, o_.share,
-                                             calibration_, o_.calibration_tokens);
-    }
   }
 
   Candidate& add(const std::string& name, const fs::path& path) {
@@ -136,68 +115,95 @@ class SkipBench {
     out.network->pack(threads_);
   }
 
+  static engine::Selector all(int64_t, const engine::NeuronBank&) { return engine::select_all(); }
+  static engine::Selector skip(int64_t, const engine::NeuronBank&) { return engine::skip_silent(); }
+
   void add_format(Format format) {
     const auto name = to_name(format);
-    const auto path = quantised(format);
+    const auto path = temporary_.path / name;
+    const auto plan = surgery::make_plan("all=" + name, atlas::blank(source_.model));
+    bench_skip::write_planned(source_.folder, plan, format, path);
     add_dense("dense " + name, path);
-    const bool gated = source_.model->config.gated;
-    const auto key = gated ? Form::neurons : Form::groups;
-    const auto all = [](int64_t, const auto&) { return engine::select_all(); };
-    const auto skip = [](int64_t, const auto&) { return engine::skip_silent(); };
     add_banks("dense " + name + ", all in tiles", path, {}, all);
     candidates_.back().dense = true;
-    add_banks("bank " + name + ", every neuron", path, {.key = key, .value = Form::neurons}, all);
-    if (silent()) {
-      exact_.push_back({candidates_.size(), candidates_.size() - 1});
-      add_banks("bank " + name + ", exact skip", path, {.key = key, .value = Form::neurons}, skip);
-      add_banks("bank " + name + ", skip groups, natural order", path, {}, skip);
-      add_banks("bank " + name + ", skip groups, co-activation", path, {.order = orders_}, skip);
-      if (gated) return;
-      for (const double recall : o_.recalls) add_predicted(name, path, recall);
-    } else if (!thresholds_.empty()) {
-      add_banks(fmt::format("bank {}, CATS {:.0f} %", name, 100 * o_.share), path,
-                {.key = key, .value = Form::neurons}, [&](int64_t layer, const auto&) {
-                  return engine::threshold_gate(
-                      static_cast<float>(thresholds_[static_cast<size_t>(layer)].size));
-                });
+    add_skipping(name, path);
+    if (learned_.silent()) {
+      add_banks(name + ", skip groups, natural order", path, {}, skip);
+      add_banks(name + ", skip groups, co-activation", path, {.order = learned_.coactivation},
+                skip);
+      for (const double recall : o_.recalls)
+        if (!learned_.predictors.empty()) add_predicted(name, path, recall);
+    } else if (!learned_.thresholds.empty()) {
+      add_teal(name, path);
+      add_heavy(name, path);
     }
   }
 
-  // Thresholds are chosen on the last tenth of the calibration text, which trained nothing.
-  void add_predicted(const std::string& name, const fs::path& path, double recall) {
-    const engine::BanksOptions how{.order = orders_, .value = Form::neurons};
-    double found = 0;
-    add_banks(fmt::format("bank {}, predicted, recall {}", name, recall), path, how,
-              [&](int64_t layer, const engine::NeuronBank& bank) {
-                const auto& [x, fires] = firing_[static_cast<size_t>(layer)];
-                const auto held = x.size(0) - x.size(0) / 10;
-                const auto p = surgery::at_recall(predictors_[static_cast<size_t>(layer)],
-                                                  x.slice(0, held), fires.slice(0, held), recall);
-                found += p.recall / static_cast<double>(predictors_.size());
-                return selector_of(p, bank);
+  /// What needs no guess: silent neurons, or gates below a threshold.
+  void add_skipping(const std::string& name, const fs::path& path) {
+    const auto key = source_.model->config.gated ? Form::neurons : Form::groups;
+    const engine::BanksOptions how{.key = key, .value = Form::neurons};
+    if (learned_.silent()) {
+      add_banks(name + ", by neuron, none skipped", path, how, all);
+      exact_.push_back({candidates_.size(), candidates_.size() - 1});
+      add_banks(name + ", exact skip", path, how, skip);
+    } else if (!learned_.thresholds.empty()) {
+      add_banks(
+          fmt::format("{}, CATS {:.0f} %", name, 100 * o_.learn.share), path, how,
+          [&](int64_t layer, const auto&) {
+            return engine::threshold_gate(learned_.thresholds[static_cast<size_t>(layer)].gate);
+          });
+    }
+  }
+
+  void add_teal(const std::string& name, const fs::path& path) {
+    add_banks(fmt::format("{}, TEAL {:.0f} %", name, 100 * o_.learn.share), path,
+              {.key = Form::inputs, .gate = Form::inputs, .value = Form::neurons},
+              [&](int64_t layer, const auto&) {
+                const auto& of = learned_.thresholds[static_cast<size_t>(layer)];
+                return engine::threshold_inputs(of.input, of.active);
               });
-    candidates_.back().recall = found;
   }
 
-  static engine::Selector selector_of(const surgery::Predictor& p, const engine::NeuronBank& bank) {
-    const auto down = surgery::encode(Format::q8_0, p.down.contiguous());
-    const auto up = surgery::encode(Format::q8_0, p.up.contiguous());
-    const auto shift = p.shift.contiguous();
-    engine::Predictor out;
-    out.down = row_matrix(Format::q8_0, down.data_ptr(), p.down.size(0), p.down.size(1), "down");
-    out.up = row_matrix(Format::q8_0, up.data_ptr(), p.up.size(0), p.up.size(1), "up");
-    out.shift.assign(shift.data_ptr<float>(), shift.data_ptr<float>() + shift.numel());
-    return engine::predict(out, bank, engine::Selection::Unit::places);
+  void add_heavy(const std::string& name, const fs::path& path) {
+    add_banks(fmt::format("{}, heaviest {:.0f} %", name, 100 * (1 - o_.learn.share)), path,
+              {.order = learned_.heavy}, [&](int64_t, const engine::NeuronBank& bank) {
+                std::vector<int32_t> groups(static_cast<size_t>(
+                    std::ceil((1 - o_.learn.share) * static_cast<double>(bank.groups()))));
+                std::iota(groups.begin(), groups.end(), 0);
+                return engine::select_groups(groups);
+              });
   }
 
-  fs::path quantised(Format format) {
-    const auto path = temporary_.path / to_name(format);
-    auto model = lm::load(source_.folder);
-    const auto census = atlas::blank(model);
-    surgery::split(model, surgery::make_plan("all=" + to_name(format), census), census);
-    surgery::requantise(model, {.attention = format, .embedding = format});
-    surgery::write(model, source_.folder, path);
-    return path;
+  // Layers where a predictor does not pay skip exactly.
+  void add_predicted(const std::string& name, const fs::path& path, double recall) {
+    engine::BanksOptions how{.value = Form::neurons};
+    std::vector<surgery::Predictor> set;
+    double found = 0;
+    int64_t paying = 0;
+    for (size_t l = 0; l < learned_.predictors.size(); ++l) {
+      auto [predictor, pays] = bench_skip::set_predictor(learned_, l, recall);
+      how.layer_key.push_back(pays ? Form::neurons : Form::groups);
+      found += pays ? predictor.recall : 0, paying += pays;
+      set.push_back(std::move(predictor));
+    }
+    if (paying == 0) return;
+    add_banks(fmt::format("{}, predicted at {} in {} layers", name, recall, paying), path, how,
+              [&](int64_t layer, const engine::NeuronBank& bank) {
+                return bank.key_form() == Form::neurons
+                           ? bench_skip::selector_of(set[static_cast<size_t>(layer)], bank)
+                           : engine::skip_silent();
+              });
+    candidates_.back().recall = found / static_cast<double>(paying);
+  }
+
+  void add_planned() {
+    const auto path = temporary_.path / "planned";
+    const auto plan = bench_skip::planned(source_.model, calibration_, o_.learn.tokens);
+    bench_skip::write_planned(source_.folder, plan, Format::q8_0, path);
+    add_banks("dense, planned formats", path, {}, all);
+    candidates_.back().dense = true;
+    add_skipping("planned formats", path);
   }
 
   // Bits a byte over the text to be judged, and what is read for a token that is decoded.
@@ -291,13 +297,15 @@ class SkipBench {
            {"times_first", c.speed},
            {"times_fastest_dense_as_good", c.over_fastest_dense},
            {"largest_logit_difference", c.largest_difference}});
-    for (size_t l = 0; l < firing_.size(); ++l)
+    for (size_t l = 0; l < learned_.firing.size(); ++l) {
+      const auto& fires = learned_.firing[l].fires;
       json["groups"].push_back(
           {{"layer", l},
-           {"fires", firing_[l].fires.to(torch::kFloat).mean().item<double>()},
-           {"live_groups", surgery::live_groups(firing_[l].fires, {}, kTileRows)},
+           {"fires", fires.to(torch::kFloat).mean().item<double>()},
+           {"live_groups", surgery::live_groups(fires, {}, kTileRows)},
            {"live_groups_regrouped",
-            surgery::live_groups(firing_[l].fires, orders_[l], kTileRows)}});
+            surgery::live_groups(fires, learned_.coactivation[l], kTileRows)}});
+    }
     return json;
   }
 
@@ -307,10 +315,7 @@ class SkipBench {
   TemporaryFolder temporary_;
   std::vector<int32_t> calibration_, judged_;
   int64_t judged_bytes_ = 0;
-  std::vector<surgery::Firing> firing_;
-  std::vector<surgery::Predictor> predictors_;
-  std::vector<std::vector<int32_t>> orders_;
-  std::vector<surgery::Threshold> thresholds_;
+  bench_skip::Learned learned_;
   std::deque<Candidate> candidates_;
   std::vector<std::pair<size_t, size_t>> exact_;  // a form that skips, and its dense form
 };
@@ -345,15 +350,19 @@ void setup(CommandLine& app) {
   app.add_option("--calibration", o->calibration,
                  "text that predictors and orders learn from (default: the first half of --text)");
   app.add_option("--format", o->formats, "of the weights, as q8_0,q4_0")->delimiter(',');
-  app.add_option("--calibration-tokens", o->calibration_tokens)->capture_default_str();
+  app.add_option("--calibration-tokens", o->learn.tokens)->capture_default_str();
   app.add_option("--judged-tokens", o->judged_tokens)->capture_default_str();
   app.add_option("--tokens", o->decoded, "decoded in a round")->capture_default_str();
-  app.add_option("--rank", o->rank, "of the predictors")->capture_default_str();
-  app.add_option("--epochs", o->epochs, "that predictors are trained for")->capture_default_str();
+  app.add_option("--rank", o->learn.rank, "of the predictors")->capture_default_str();
+  app.add_option("--epochs", o->learn.epochs, "that predictors are trained for")
+      ->capture_default_str();
   app.add_option("--recall", o->recalls, "of firing neurons that predictors are set to find")
       ->delimiter(',');
-  app.add_option("--share", o->share, "of a SwiGLU model's gates below the threshold")
+  app.add_option("--predictors", o->learn.predictors,
+                 "file that keeps what was trained, and is read when it is there");
+  app.add_option("--share", o->learn.share, "of a SwiGLU model's numbers below the thresholds")
       ->capture_default_str();
+  app.add_flag("--planned", o->planned, "formats that the planner chooses, too");
   app.add_option("--rounds", o->rounds, "of all forms in turn")->capture_default_str();
   app.add_option("--threads", o->threads, "0: all");
   app.add_flag("--json", o->json, "print one JSON object");

@@ -264,6 +264,38 @@ TEST(SparseFeedForward, OfChosenPlacesEqualsTheMaskedDenseForm) {
   EXPECT_EQ(count.neurons, 5);
 }
 
+TEST(SparseFeedForward, WithKeysByNeuronReadsTheKeysOfChosenPlacesOnly) {
+  const Network network(Format::q8_0, 75, 64, false, Law::relu);
+  BankPlan plan;
+  plan.key = plan.value = Form::neurons;
+  plan.sections = {{40, Format::q8_0, Format::q8_0}, {35, Format::q8_0, Format::q8_0}};
+  const auto bank = network.bank(plan);  // the second section begins at place 64
+  const std::vector<std::vector<int32_t>> places = {{0, 3, 39, 64, 98}, {3, 70}, {}};
+  const SparseFeedForward ffn(bank, chooses(Selection::Unit::places, places), kFine);
+  const auto x = normals(3 * 64, 9);
+  const auto expected = network.dense(x, [&](int64_t token, int64_t neuron, auto) {
+    const auto& of = places[token];
+    return std::find(of.begin(), of.end(), bank.place_of(neuron)) != of.end();
+  });
+  PassCount count;
+  EXPECT_LT(relative_error(forward(ffn, x, 2, &count), expected), 1e-4);
+  EXPECT_EQ(count.bytes, (6 + count.neurons) * row_bytes(Format::q8_0, 64));
+  EXPECT_EQ(forward(ffn, x, 1), forward(ffn, x, 2));
+}
+
+TEST(SparseFeedForward, WithKeysByNeuronTakesWholeGroupsAndEveryNeuronToo) {
+  const Network network(Format::bf16, 75, 40, false, Law::gelu);
+  BankPlan plan;
+  plan.key = plan.value = Form::neurons;
+  const auto bank = network.bank(plan);
+  const auto x = normals(2 * 40, 9);
+  EXPECT_LT(relative_error(forward(SparseFeedForward(bank), x), network.dense(x)), 1e-4);
+  const SparseFeedForward last(bank, select_groups({0, 2}));
+  EXPECT_LT(relative_error(forward(last, x),
+                           network.dense(x, [](int64_t, int64_t i, auto) { return i / 32 != 1; })),
+            1e-4);
+}
+
 TEST(SparseFeedForward, CatsReadsKeysAndValuesOnlyWhereTheGateIsLarge) {
   const Network network(Format::q8_0, 96, 64, true, Law::silu);
   BankPlan plan;
@@ -383,6 +415,8 @@ TEST(NeuronBank, RefusesWhatDoesNotFitAndNamesIt) {
               plan.sections = {{65, Format::f32, Format::f32}};
             }),
             "layer 3: the sections do not add up to 64 neurons");
+  EXPECT_EQ(message([](auto& rows, auto& plan) { rows.gate = {}, plan.key = Form::neurons; }),
+            "layer 3: keys by single neurons without gates need values by neurons");
   EXPECT_EQ(message([](auto& rows, auto&) { rows.gate.rows = 63; }),
             "layer 3: gate is [63, 64], expected [64, 64]");
   EXPECT_NE(message([](auto&, auto& plan) {

@@ -26,6 +26,12 @@ bool watch(const Ready& ready) {
   return ready();
 }
 
+// generation_ counts jobs in units of kJob and, below, workers that sleep; pending_ has kAsleep
+// added while run() sleeps. So the mutex, which a thread may have to sleep for, is only touched
+// when somebody must be woken.
+constexpr uint64_t kJob = 1 << 16;
+constexpr int kAsleep = 1 << 30;
+
 }  // namespace
 
 int available_processors() {
@@ -50,18 +56,18 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run(const std::function<void(int)>& part) {
   if (workers_.empty()) return part(0);
-  {
-    std::lock_guard lock(mutex_);
-    job_ = &part;
-    pending_ = static_cast<int>(workers_.size());
-    failure_ = nullptr;
-    ++generation_;
+  job_ = &part;
+  pending_ = static_cast<int>(workers_.size());
+  failure_ = nullptr;
+  if (generation_.fetch_add(kJob) % kJob != 0) {
+    std::lock_guard lock(mutex_);  // so that none is between looking and sleeping
+    start_.notify_all();
   }
-  start_.notify_all();
   run_part(0);
-  const auto finished = [this] { return pending_ == 0; };
+  const auto finished = [this] { return pending_ % kAsleep == 0; };
   if (!watch(finished)) {
     std::unique_lock lock(mutex_);
+    pending_ += kAsleep;
     done_.wait(lock, finished);
   }
   job_ = nullptr;
@@ -84,16 +90,18 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
 
 void ThreadPool::work(int part) {
   uint64_t seen = 0;
-  const auto called = [&] { return stop_ || generation_ != seen; };
+  const auto called = [&] { return stop_ || generation_ / kJob != seen; };
   for (;;) {
     if (!watch(called)) {
       std::unique_lock lock(mutex_);
+      ++generation_;
       start_.wait(lock, called);
+      --generation_;
     }
     if (stop_) return;
-    seen = generation_;
+    seen = generation_ / kJob;
     run_part(part);
-    if (--pending_ == 0) {
+    if (--pending_ == kAsleep) {
       std::lock_guard lock(mutex_);
       done_.notify_one();
     }

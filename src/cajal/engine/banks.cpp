@@ -18,7 +18,7 @@ NeuronRows rows_of(const NeuronGroup& group) {
 }
 
 NeuronBank bank_of(const StoredFeedForward& ffn, const BanksOptions& options,
-                   std::span<const int32_t> order, const std::string& where) {
+                   std::span<const int32_t> order, Form key, const std::string& where) {
   require(order.empty() || ffn.groups.size() == 1, "{}: is split, and has its order already",
           where);
   std::vector<NeuronBank> banks;
@@ -27,7 +27,7 @@ NeuronBank bank_of(const StoredFeedForward& ffn, const BanksOptions& options,
     const auto rows = rows_of(group);
     BankPlan plan{.order = {order.begin(), order.end()},
                   .sections = {},
-                  .key = options.key,
+                  .key = key,
                   .gate = options.gate,
                   .value = options.value};
     if (options.format) plan.sections = {{rows.neurons(), *options.format, *options.format}};
@@ -43,13 +43,16 @@ void use_banks(Network& network, const BanksOptions& options, const LayerSelecto
                PassCount* count) {
   require(options.order.empty() || options.order.size() == network.layers.size(),
           "banks: orders for {} layers, expected {}", options.order.size(), network.layers.size());
+  require(options.layer_key.empty() || options.layer_key.size() == network.layers.size(),
+          "banks: forms of keys for {} layers, expected {}", options.layer_key.size(),
+          network.layers.size());
   for (size_t l = 0; l < network.layers.size(); ++l) {
     auto& layer = network.layers[l];
     const auto where = fmt::format("layer {}", l);
     auto bank = bank_of(*layer.stored, options,
                         options.order.empty() ? std::span<const int32_t>()
                                               : std::span<const int32_t>(options.order[l]),
-                        where);
+                        options.layer_key.empty() ? options.key : options.layer_key[l], where);
     auto chosen = selector(static_cast<int64_t>(l), bank);
     layer.feed_forward = [count, ffn = SparseFeedForward(std::move(bank), std::move(chosen),
                                                          options.bits)](Input& x, float* y) {

@@ -13,7 +13,8 @@ struct BanksOptions {
   std::optional<Format> format = {};             // of all neurons; nothing: as they are stored
   std::vector<std::vector<int32_t>> order = {};  // [layers] of neurons, or empty: as they are
   Form key = Form::groups, gate = Form::groups, value = Form::groups;
-  int bits = 8;  // that vectors are rounded to in front of quantised matrices
+  std::vector<Form> layer_key = {};  // [layers] instead of `key`, or empty
+  int bits = 8;                      // that vectors are rounded to in front of quantised matrices
 };
 
 /// Chooses the selector of a layer.

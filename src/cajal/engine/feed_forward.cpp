@@ -253,10 +253,12 @@ class Pass {
     if (selection_.unit == Selection::Unit::all) return;
     const auto chosen = selection_.of(b);
     const int64_t unit = selection_.unit == Selection::Unit::places ? 1 : kTileRows;
-    for (size_t i = 0; i < rows.size(); ++i)
-      if (!std::binary_search(chosen.begin(), chosen.end(),
-                              static_cast<int32_t>((section.first_neuron() + rows[i]) / unit)))
-        act[b * rows.size() + i] = 0;
+    auto next = chosen.begin();
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const int64_t of = (section.first_neuron() + rows[i]) / unit;
+      while (next != chosen.end() && *next < of) ++next;
+      if (next == chosen.end() || *next != of) act[b * rows.size() + i] = 0;
+    }
   }
 
   /// key . x + bias for places of a section whose keys lie by neuron: out [batch, places].

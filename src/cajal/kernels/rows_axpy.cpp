@@ -17,20 +17,88 @@ HWY_BEFORE_NAMESPACE();
 namespace cajal {
 namespace HWY_NAMESPACE {
 
-/// Adds blocks of any format: sum[b][v] += a[b] * values of vector v of a block.
+/// Rows that are added up while their sums stay in registers; the next ones are asked for
+/// meanwhile.
+constexpr int kTile = 16;
+
+/// Pieces of up to kTile rows and what each is multiplied with.
+template <int kBatch>
+struct RowTile {
+  int count, next_count;
+  const uint8_t *row[kTile], *next[kTile];
+  float a[kTile][kBatch];
+};
+
+/// What the rows of a tile are multiplied with, for an adder that needs no more than that.
+template <int kBatch>
+struct PlainFactors {
+  HWY_INLINE PlainFactors(const RowTile<kBatch>& tile, int64_t) : a(tile.a) {}
+  const float (&a)[kTile][kBatch];
+};
+
+// An adder has kValues, kBytes and kVectors of its block, Factors<kBlocks, kBatch>, made of a tile
+// and where its blocks begin, and Add, which adds block k of row r to the sums of its columns.
+
+/// Blocks of any format.
 template <class Decoder>
 struct AddDecoded {
   static constexpr int kValues = Decoder::kValues, kBytes = Decoder::kBytes;
   static constexpr int kVectors = kValues / kLanes;
+  template <int kBlocks, int kBatch>
+  using Factors = PlainFactors<kBatch>;
 
-  template <int kBatch>
-  static HWY_INLINE void Add(const uint8_t* block, const float (&a)[kBatch],
+  template <class Factors, int kBatch>
+  static HWY_INLINE void Add(const uint8_t* block, const Factors& factors, int r, int,
                              VF (&sum)[kBatch][kVectors]) {
     Decoder::Decode(block, [&](size_t i, VF w) HWY_ATTR {
       for (int b = 0; b < kBatch; ++b)
-        sum[b][i / kLanes] = hn::MulAdd(w, hn::Set(df, a[b]), sum[b][i / kLanes]);
+        sum[b][i / kLanes] = hn::MulAdd(w, hn::Set(df, factors.a[r][b]), sum[b][i / kLanes]);
     });
   }
+};
+
+/// q8_0, the scales of many blocks converted at once.
+struct AddQ8_0 {
+  static constexpr int kValues = 32, kBytes = 34, kVectors = kValues / kLanes;
+
+  template <int kBlocks, int kBatch>
+  struct Factors {
+    static constexpr int kScales = (kBlocks + kLanes - 1) / kLanes * kLanes;
+    HWY_ALIGN float a[kTile][kBatch][kScales];  // times the scale
+
+    HWY_INLINE Factors(const RowTile<kBatch>& tile, int64_t offset) {
+      HWY_ALIGN uint16_t halves[kTile][kScales] = {};
+      for (int r = 0; r < tile.count; ++r)
+        for (int k = 0; k < kBlocks; ++k)
+          halves[r][k] = Load<uint16_t>(tile.row[r] + offset + k * kBytes);
+      const hn::Rebind<hwy::float16_t, DF> dh;
+      for (int r = 0; r < tile.count; ++r)
+        for (int k = 0; k < kScales; k += kLanes) {
+          const auto scale = hn::PromoteTo(df, hn::BitCast(dh, hn::LoadU(DU16(), halves[r] + k)));
+          for (int b = 0; b < kBatch; ++b)
+            hn::StoreU(hn::Mul(scale, hn::Set(df, tile.a[r][b])), df, a[r][b] + k);
+        }
+    }
+  };
+
+  template <class Factors, int kBatch>
+  static HWY_INLINE void Add(const uint8_t* block, const Factors& factors, int r, int k,
+                             VF (&sum)[kBatch][kVectors]) {
+    for (int v = 0; v < kVectors; ++v) {
+      const auto code = hn::ConvertTo(df, LoadSignedBytes(block + 2 + v * kLanes));
+      for (int b = 0; b < kBatch; ++b)
+        sum[b][v] = hn::MulAdd(code, hn::Set(df, factors.a[r][b][k]), sum[b][v]);
+    }
+  }
+};
+
+template <class Decoder>
+struct AdderOf {
+  using Type = AddDecoded<Decoder>;
+};
+template <>
+struct AdderOf<DecodeQ8_0> {
+  using Type = AddQ8_0;
 };
 
 /// The column, in a group of 128, of the sum that AddWideQ4_0 keeps at place i.
@@ -46,9 +114,11 @@ constexpr int64_t WideColumn(int64_t i) {
 /// WideColumn(16 v + l).
 struct AddWideQ4_0 {
   static constexpr int kValues = 128, kBytes = 72, kVectors = 8;
+  template <int kBlocks, int kBatch>
+  using Factors = PlainFactors<kBatch>;
 
-  template <int kBatch>
-  static HWY_INLINE void Add(const uint8_t* block, const float (&a)[kBatch],
+  template <class Factors, int kBatch>
+  static HWY_INLINE void Add(const uint8_t* block, const Factors& factors, int r, int,
                              VF (&sum)[kBatch][kVectors]) {
     const __m512 table = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
     const __m512i words =
@@ -63,7 +133,8 @@ struct AddWideQ4_0 {
     const __m512 scale = _mm512_cvtph_ps(
         _mm512_castsi512_si256(_mm512_permutexvar_epi16(words, _mm512_loadu_si512(block))));
     __m512 weight[kBatch];
-    for (int b = 0; b < kBatch; ++b) weight[b] = _mm512_mul_ps(scale, _mm512_set1_ps(a[b]));
+    for (int b = 0; b < kBatch; ++b)
+      weight[b] = _mm512_mul_ps(scale, _mm512_set1_ps(factors.a[r][b]));
     for (int v = 0; v < kVectors; ++v) {
       // Only the low four bits of a lane choose from the table.
       const __m512 value = _mm512_permutexvar_ps(_mm512_srli_epi32(nibbles, 4 * v), table);
@@ -85,23 +156,12 @@ HWY_INLINE int64_t WideColumns(const RowMatrix& matrix) {
   return kHasWide && matrix.format == Format::q4_0 ? matrix.width / 128 * 128 : 0;
 }
 
-/// Rows that are added up while their sums stay in registers; the next ones are asked for
-/// meanwhile.
-constexpr int kTile = 16;
-
-/// Pieces of up to kTile rows and what each is multiplied with.
-template <int kBatch>
-struct RowTile {
-  int count, next_count;
-  const uint8_t *row[kTile], *next[kTile];
-  float a[kTile][kBatch];
-};
-
 /// Columns [column, column + kBlocks blocks) of a tile's rows; `offset` is where they begin.
 template <class Adder, int kBlocks, int kBatch>
 HWY_INLINE void AddBlocks(const RowTile<kBatch>& tile, int64_t offset, int64_t column,
                           float* const (&sums)[kBatch]) {
   constexpr int kVectors = Adder::kVectors, kBytes = Adder::kBytes;
+  const typename Adder::template Factors<kBlocks, kBatch> factors(tile, offset);
   VF sum[kBlocks][kBatch][kVectors];
   const auto place = [&](int k, int b, int v)
                          HWY_ATTR { return sums[b] + column + k * Adder::kValues + v * kLanes; };
@@ -113,7 +173,7 @@ HWY_INLINE void AddBlocks(const RowTile<kBatch>& tile, int64_t offset, int64_t c
       for (int at = 0; at < kBlocks * kBytes; at += 64)
         __builtin_prefetch(tile.next[r] + offset + at, 0, 2);
     const uint8_t* const from = tile.row[r] + offset;
-    for (int k = 0; k < kBlocks; ++k) Adder::Add(from + k * kBytes, tile.a[r], sum[k]);
+    for (int k = 0; k < kBlocks; ++k) Adder::Add(from + k * kBytes, factors, r, k, sum[k]);
   }
   for (int k = 0; k < kBlocks; ++k)
     for (int b = 0; b < kBatch; ++b)
@@ -202,8 +262,8 @@ void AxpyColumns(const RowMatrix& matrix, const RowSet& rows, int64_t begin, int
     AddColumns<AddWide, 2>({matrix, rows, begin, begin + wide}, a, batch, kept.data(), width);
   if (wide < width)
     WithDecoder(matrix.format, [&](auto decoder) HWY_ATTR {
-      AddColumns<AddDecoded<decltype(decoder)>, 8>({matrix, rows, begin + wide, end}, a, batch,
-                                                   kept.data() + wide, width);
+      AddColumns<typename AdderOf<decltype(decoder)>::Type, 8>({matrix, rows, begin + wide, end}, a,
+                                                               batch, kept.data() + wide, width);
     });
   for (int64_t b = 0; b < batch; ++b) {
     const float* const from = kept.data() + b * width;
