@@ -15,27 +15,6 @@ using study::Figure;
 
 int64_t parameters_of(const Seq2SeqOptions& options) { return Seq2Seq(options)->parameter_count(); }
 
-/// The plans of the paper and the rivals that the dossier names.
-Seq2SeqOptions variant(const Seq2SeqOptions& base, const std::string& name) {
-  auto o = base;
-  if (name == "small_ff") {  // as many parameters as shared_enc_no_dec
-    const auto wanted = parameters_of(seq2seq::planned(base, "shared_enc_no_dec"));
-    const auto networks = static_cast<int64_t>(base.encoder.size() + base.decoder.size());
-    const double saved = static_cast<double>(parameters_of(base) - wanted);
-    o.neurons -= std::llround(saved / static_cast<double>(networks * (2 * base.width + 1)));
-  } else if (name == "deep_shallow") {  // layers of the encoder cost 12 width², of the decoder 16
-    const auto layers = static_cast<double>(base.encoder.size()) * 12 +
-                        static_cast<double>(base.decoder.size()) * 16;
-    o.decoder = {"own"};
-    o.encoder = FfnPlan(static_cast<size_t>(std::llround((layers - 16) / 12)), "own");
-  } else if (name == "shared_layers") {
-    o.share_layers = true;
-  } else {
-    o = seq2seq::planned(base, name);
-  }
-  return o;
-}
-
 struct Row {
   Figure bleu;
   Figure likeness_ends;          // LNS of the first and the last encoder layer
@@ -55,8 +34,8 @@ class OnTranslation {
     base_.heads = lab.by_scale(2, 4, 8);
     base_.encoder = base_.decoder = FfnPlan(layers, "own");
     options_ = {.steps = lab.by_scale(3, 400, 20'000),
-                .batch = lab.by_scale(8, 48, 64),
-                .warmup = lab.by_scale(2, 150, 400)};
+                .batch = lab.by_scale(8, 16, 64),
+                .warmup = lab.by_scale(2, 100, 400)};
     options_.learning_rate = lab.by_scale(1e-3, 3e-3, 7e-4);
   }
 
@@ -70,7 +49,7 @@ class OnTranslation {
     for (const std::string name :
          {"baseline", "no_dec", "shared_enc", "shared_dec", "shared_enc_no_dec", "one_wide",
           "small_ff", "deep_shallow", "shared_layers", "no_enc"}) {
-      const auto options = variant(base_, name);
+      const auto options = seq2seq::planned(base_, name);
       const Seq2Seq shape(options);
       const auto f = lab_.over_seeds(name, [&](uint64_t) { return trained(options); });
       const Row row{f[0], f[6], {f.begin() + 7, f.end()}};
@@ -200,7 +179,8 @@ void at_large(study::Lab& lab) {
   const std::vector<std::string> names = {"baseline", "no_dec", "shared_enc_no_dec", "one_wide",
                                           "deep_shallow"};
   std::vector<Seq2Seq> models;
-  for (const auto& name : names) models.emplace_back(variant(base, name)), models.back()->eval();
+  for (const auto& name : names)
+    models.emplace_back(seq2seq::planned(base, name)), models.back()->eval();
   const int64_t words = lab.by_scale(4, 24, 24);
   auto table =
       lab.table(fmt::format("latency, width {}, {}+{} layers, {} words", base.width,

@@ -251,6 +251,18 @@ Seq2SeqOptions planned(Seq2SeqOptions o, std::string_view name) {
   } else if (name == "wide_enc_dec") {
     fill(o.encoder, "shared:all"), fill(o.decoder, "shared:all");
     wide = true;
+  } else if (name == "small_ff") {
+    const auto networks = static_cast<int64_t>(o.encoder.size() + o.decoder.size());
+    const auto saved = base(o) - base(planned(o, "shared_enc_no_dec"));
+    o.neurons -= std::llround(static_cast<double>(saved) /
+                              static_cast<double>(networks * (2 * o.width + 1)));
+  } else if (name == "deep_shallow") {
+    // With neurons = 4 width a layer of the encoder costs 12 width², of the decoder 16.
+    const auto cost = 12 * std::ssize(o.encoder) + 16 * std::ssize(o.decoder);
+    o.decoder = {"own"};
+    o.encoder.assign(static_cast<size_t>((cost - 16 + 6) / 12), "own");
+  } else if (name == "shared_layers") {
+    o.share_layers = true;
   } else {
     require(name == "baseline", "plan '{}' is not known", name);
   }

@@ -111,7 +111,9 @@ std::vector<int32_t> beam(Seq2Seq& model, const torch::Tensor& source, int64_t l
                           double penalty);
 
 /// A plan for both stacks by its name: baseline, shared_enc, shared_dec, shared_enc_shared_dec,
-/// shared_enc_dec, no_enc, no_dec, shared_enc_no_dec, one_wide, wide_dec, wide_enc_dec. For the
+/// shared_enc_dec, no_enc, no_dec, shared_enc_no_dec, one_wide, wide_dec, wide_enc_dec; and rivals:
+/// small_ff (smaller FFNs, as many parameters as shared_enc_no_dec), deep_shallow (one decoder
+/// layer, the rest spent on encoder layers), shared_layers (one layer's weights a stack). For the
 /// wide ones shared_neurons is set so that all parameters are as many as the baseline's.
 /// Throws Error for another name.
 Seq2SeqOptions planned(Seq2SeqOptions baseline, std::string_view name);
