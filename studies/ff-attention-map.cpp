@@ -290,7 +290,9 @@ void language_models(study::Lab& lab) {
     const std::string name = post_norm ? "post-norm" : "pre-norm";
     std::vector<std::vector<std::vector<double>>> seeds;
     for (const auto seed : lab.seeds()) {
-      const auto folder = study::trained_seed(lab, seed, {.post_norm = post_norm});
+      const auto folder = study::trained_seed(
+          lab, seed,
+          post_norm ? study::SeedOptions{.steps = 300, .post_norm = true} : study::SeedOptions{});
       if (!folder) return;
       seeds.push_back(lab.part("language model, " + name, seed, [&] {
         auto model = lm::load(*folder);

@@ -39,13 +39,17 @@ std::optional<fs::path> trained_seed(Lab& lab, uint64_t seed, const SeedOptions&
   recipe.trainer.weights = train::Weights::current;
   recipe.trainer.keep = train::Keep::last;
   const auto text = options::write(recipe).dump();
+  recipe.trainer.save_every = 50;  // outside the name: the model is the same
   const auto cache = data::cache_folder(data::dataset("classics")).parent_path().parent_path();
   const auto folder =
       cache / "models" / fmt::format("seed-{}-{:016x}", seed, train::content_key(text));
   if (fs::exists(folder / "model.safetensors")) return folder;
-  fs::remove_all(folder);  // of a run that was cut short
   fs::create_directories(folder.parent_path());
-  train::train_language_model(recipe, {.output = folder, .device = lab.device().str()});
+  // A run that was cut short goes on from its last checkpoint.
+  const auto card = train::train_language_model(
+      recipe, {.output = folder, .resume = true, .device = lab.device().str()});
+  require(!card.at("stopped").get<bool>(), "{}: its training was stopped; run again to go on",
+          folder.string());
   return folder;
 }
 
