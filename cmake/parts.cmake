@@ -11,4 +11,4 @@ set(command_parts
   "train/(card|checkpoint|graph|language_model|log|optimizer|options|parameters|processes|saved_bytes)"
   "train/(tokens|trainer|tuning)"
   "atlas/(browse|census|collectors|confidence|correlate|findings|live|measure|report|sqlite|store|text\\.)"
-  "surgery/(errors|inputs|moefy|plan|predictor|regroup|router|scores|share|sparsity|split|write)")
+  "surgery/(errors|inputs|moefy|moments|plan|predictor|regroup|router|scores|share|sparsity|split|write)")
