@@ -6,9 +6,9 @@ set(command_parts
   "core/torch" "models/lm/" "models/judges/" "neurons/(activation|chain|elementwise)"
   "layers/(init|layer|matrix|ops|port)" "layers/mixers/"
   "layers/ffn/(balancing|experts|grouping|routed|routing|sparse_memory)"
-  "math/(agreement|assignment|calibration|clusters|partition|product_quantizer|similarity)"
+  "math/(agreement|assignment|clusters|partition|product_quantizer|similarity)"
   "study/(canvas|html|plot|range)"
   "train/(card|checkpoint|graph|language_model|log|optimizer|options|parameters|processes|saved_bytes)"
   "train/(tokens|trainer|tuning)"
   "atlas/(browse|census|collectors|confidence\\.|correlate|findings|live|measure|report|sqlite|store|text\\.)"
-  "surgery/(errors|inputs|moefy|plan|predictor|regroup|router|scores|share|sparsity|split|write)")
+  "surgery/(errors|inputs|moefy|moments|plan|predictor|regroup|router|scores|share|sparsity|split|write)")

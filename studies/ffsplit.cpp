@@ -4,10 +4,8 @@
 #include "cajal/kernels/limits.h"
 #include "cajal/models/lm/block.h"
 #include "cajal/models/lm/summary.h"
-#include "cajal/study/subject.h"
+#include "cajal/study/rivals.h"
 #include "cajal/surgery/errors.h"
-#include "cajal/surgery/predictor.h"
-#include "cajal/surgery/sparsity.h"
 #include "cajal/surgery/split.h"
 #include "cajal/surgery/synthetic.h"
 #include "cajal/surgery/write.h"
@@ -33,12 +31,6 @@ struct Row {
   double bits_per_byte = 0, error = 0;
 };
 CAJAL_OPTIONS(Row, bits, ffn_bytes, bytes, cut, bits_per_byte, error)
-
-/// What leaving out neurons or inputs at run time does.
-struct Sparse {
-  double left_out = 0, recall = 0, bits_per_byte = 0;
-};
-CAJAL_OPTIONS(Sparse, left_out, recall, bits_per_byte)
 
 /// The heavy neurons of one layer.
 struct Energy {
@@ -88,7 +80,10 @@ class OnModels {
 
   static Row measure(Subject& s, const surgery::Plan& plan, bool rest_in_8_bits) {
     auto form = s.copy();
-    surgery::split(form, plan, s.census);
+    const bool weighted = plan.name.find("asvd") != std::string::npos;
+    surgery::split(form, plan, s.census,
+                   weighted ? surgery::measure_moments(s.model, s.calibration)
+                            : std::vector<surgery::Moments>());
     if (rest_in_8_bits) surgery::requantise(form, {Format::q8_0, Format::q8_0});
     Row out{.bits = surgery::plan_bits(plan, s.config().width, s.config().gated)};
     for (const auto errors = surgery::output_errors(s.model, form, s.calibration, 2048);
@@ -171,9 +166,12 @@ class OnModels {
   void plans(Subject& s) {
     for (const char* uniform : {"all=q8_0", "all=q5_0", "all=q4_1", "all=q4_0"})
       row(s, uniform, uniform);
-    if (s.config().width % 256 == 0) row(s, "keys q4_K, values q6_K", "all=q4_K/q6_K");
-    row(s, "SVD of all, rank 0.3", "all=svd:0.3");
-    row(s, "heavy f16, rest SVD 0.2", "heavy=f16,rest=svd:0.2");
+    const auto mix = surgery::usual_mix(s.config().width);
+    row(s, "as llama.cpp's Q4_K_M at this width: " + mix, mix);
+    for (const char* svd : {"svd", "asvd"}) {
+      row(s, fmt::format("{} of all, rank 0.3", svd), fmt::format("all={}:0.3", svd));
+      row(s, fmt::format("heavy f16, rest {} 0.2", svd), fmt::format("heavy=f16,rest={}:0.2", svd));
+    }
     row(s, "heavy f16, rest dropped", "heavy=f16,rest=drop");
     const std::string split_words = "heavy=q8_0,rest=q4_0";
     for (const double ratio : {0.10, 0.50})
@@ -230,7 +228,7 @@ class OnModels {
   }
 
   void sparse(Subject& s) {
-    const auto add = [&](const std::string& method, const Sparse& r) {
+    const auto add = [&](const std::string& method, const study::Sparse& r) {
       sparse_.row(s.name, method, r.left_out, r.recall > 0 ? study::Cell(r.recall) : "",
                   r.bits_per_byte, r.bits_per_byte / dense_ - 1);
     };
@@ -239,38 +237,16 @@ class OnModels {
         if (rule == surgery::SparseRule::cats && !s.config().gated) continue;
         const auto method = fmt::format(
             "{} {:.0f} %", rule == surgery::SparseRule::teal ? "TEAL" : "CATS", 100 * share);
-        add(method, lab_.part(s.name + ", " + method, [&]() -> Sparse {
-          lm::Hooks hooks;
-          surgery::SparseCount count;
-          surgery::attach(hooks, s.model, rule,
-                          surgery::find_thresholds(s.model, rule, share, s.calibration), count);
-          const double bits = s.bits_per_byte(s.model, &hooks);
-          return {count.share(), 0, bits};
-        }));
+        add(method,
+            lab_.part(s.name + ", " + method, [&] { return study::with_rule(s, rule, share); }));
       }
     if (s.config().gated) return;
-    const auto predicted = lab_.part(s.name + ", predictors", [&] { return predict(s); });
+    const auto predicted = lab_.part(s.name + ", predictors", [&] {
+      return study::with_predictors(s, {.epochs = lab_.by_scale<int64_t>(1, 8, 20),
+                                        .tokens = lab_.by_scale<int64_t>(512, 16384, 65536)});
+    });
     add("Deja Vu predictor", predicted[0]);
     add("PowerInfer: 10 % hot, others predicted", predicted[1]);
-  }
-
-  /// Without and with PowerInfer's hot neurons, those that fire most over all layers: they are
-  /// always computed.
-  std::vector<Sparse> predict(Subject& s) {
-    const auto predictors =
-        surgery::train_predictors(s.model, s.calibration,
-                                  {.epochs = lab_.by_scale<int64_t>(1, 8, 20),
-                                   .tokens = lab_.by_scale<int64_t>(512, 16384, 65536)});
-    std::vector<Sparse> out;
-    for (const auto& always :
-         {std::vector<torch::Tensor>(), surgery::hot_neurons(s.census, 0.10)}) {
-      lm::Hooks hooks;
-      surgery::PredictorCount count;
-      surgery::attach(hooks, s.model, predictors, always, 0.5, count);
-      const double bits = s.bits_per_byte(s.model, &hooks);
-      out.push_back({1 - count.density(), count.recall(), bits});
-    }
-    return out;
   }
 
   study::Lab& lab_;
@@ -361,6 +337,27 @@ void on_synthetic(study::Lab& lab) {
       .at_least(0.9);
 }
 
+/// Rows wide enough for K-quants, which those of the embedded models are not.
+void k_quants(study::Lab& lab) {
+  auto table = lab.table("generated FFN of width 256, sigma 1",
+                         {"plan", "bits/weight", "rel. output error"});
+  for (const std::string words : {"all=q4_0", "all=q4_K", "mix=q4_K,values=q6_K", "all=q4_K/q6_K",
+                                  "all=q5_0", "heavy=q8_0,rest=q4_0", "heavy=q6_K,rest=q4_K"}) {
+    const auto f = lab.over_seeds("width 256, " + words, [&](uint64_t seed) -> std::vector<double> {
+      const auto s = surgery::synthetic_ffn(Activation::relu, false, 256, 1024, 1,
+                                            lab.by_scale(64, 2048, 2048), seed);
+      atlas::Census census;  // of 8 layers alike, of which a mix changes some
+      census.layers.assign(8, s.census);
+      const auto plan = surgery::make_plan(words, census);
+      double error = 0;
+      for (const auto& layer : plan.layers)
+        error += surgery::output_error(s, surgery::split(s.ffn, layer, s.census)).mean_square / 8;
+      return {surgery::plan_bits(plan, 256, false), error};
+    });
+    table.row(words, f[0], f[1]);
+  }
+}
+
 constexpr const char* kTimed[] = {"all=f32",  "all=bf16", "all=q8_0",
                                   "all=q5_0", "all=q4_0", "heavy=q8_0,rest=q4_0"};
 
@@ -433,6 +430,7 @@ void speed(study::Lab& lab) {
 void run(study::Lab& lab) {
   torch::NoGradGuard no_grad;
   on_synthetic(lab);
+  k_quants(lab);
   OnModels models(lab);
   for (const char* name : {"opt-classics", "llama-classics"})
     if (auto subject = study::find_subject(lab, name)) models.run(*subject);

@@ -3,17 +3,19 @@
 #include <cmath>
 #include <map>
 
+#include "cajal/atlas/text.h"
 #include "cajal/core/timing.h"
 #include "cajal/data/polarity.h"
 #include "cajal/engine/experts.h"
 #include "cajal/layers/ffn/experts.h"
 #include "cajal/math/assignment.h"
 #include "cajal/math/clusters.h"
-#include "cajal/study/subject.h"
+#include "cajal/models/lm/checkpoint.h"
+#include "cajal/models/lm/generate.h"
+#include "cajal/study/decoding.h"
+#include "cajal/study/rivals.h"
 #include "cajal/surgery/moefy.h"
-#include "cajal/surgery/predictor.h"
 #include "cajal/surgery/selection.h"
-#include "cajal/surgery/sparsity.h"
 #include "cajal/surgery/split.h"
 #include "cajal/surgery/synthetic.h"
 #include "cajal/surgery/write.h"
@@ -47,7 +49,7 @@ std::vector<double> found_again(ExpertSplit split, double noise, int64_t each, i
                                 int64_t epochs, uint64_t seed) {
   const int64_t topics = 32, width = 64;
   const auto s = surgery::synthetic_experts(topics, each, width, tokens, noise);
-  const auto order = surgery::expert_order(split, s.key, s.activations > 0, topics, seed).order;
+  const auto order = surgery::expert_order(split, s.key, s.activations, topics, seed).order;
   std::vector<int64_t> label(order.size());
   for (size_t i = 0; i < order.size(); ++i)
     label[static_cast<size_t>(order[i])] = static_cast<int64_t>(i) / each;
@@ -223,11 +225,6 @@ struct SplitFigures {
 };
 CAJAL_OPTIONS(SplitFigures, captured, mass, random, kept)
 
-struct Rival {
-  double active = 0, bits = 0;
-};
-CAJAL_OPTIONS(Rival, active, bits)
-
 /// Trained language models, cut as they are.
 class OnModels {
  public:
@@ -235,13 +232,11 @@ class OnModels {
       : lab_(lab),
         table_(lab.table(
             "trained language models, no training after the cut",
-            {"model", "split", "router", "ratio", "captured", "mass", "bits/byte", "change"})),
-        speed_(lab.table("decoding on the engine, one token after another, router included",
-                         {"model", "form", "MB a token", "tokens/s", "times dense"})) {}
+            {"model", "split", "router", "ratio", "captured", "mass", "bits/byte", "change"})) {}
 
   void run(study::Subject& s) {
     dense_ = lab_.part(s.name + ", dense", [&] { return s.bits_per_byte(s.model); });
-    row(s, "dense", "", {1, dense_});
+    row(s, "dense", "", 1, dense_);
     std::map<ExpertSplit, double> mass;
     for (const auto split : {ExpertSplit::kmeans, ExpertSplit::coactivation, ExpertSplit::random}) {
       const auto f = lab_.part(fmt::format("{}, {}", s.name, to_name(split)),
@@ -255,20 +250,20 @@ class OnModels {
         if (split == ExpertSplit::kmeans && k.ratio == 0.25 && k.router == RouterKind::mlp)
           kept_ = k.bits;
       }
-      if (f.random > 0) row(s, to_name(split), "random", {0.25, f.random});
+      if (f.random > 0) row(s, to_name(split), "random", 0.25, f.random);
     }
     if (!s.config().gated)
       lab_.claim(s.name + ": share of all activations captured at 0.2, k-means less random split")
           .measured(mass[ExpertSplit::kmeans] - mass[ExpertSplit::random])
           .at_least(0.05);
     rivals(s);
-    speed(s);
+    if (!s.config().gated) quarter(s);
   }
 
  private:
   void row(const study::Subject& s, const std::string& split, const std::string& router,
-           const Rival& r) {
-    table_.row(s.name, split, router, r.active, "", "", r.bits, r.bits / dense_ - 1);
+           double active, double bits) {
+    table_.row(s.name, split, router, active, "", "", bits, bits / dense_ - 1);
   }
 
   SplitFigures measure(study::Subject& s, ExpertSplit split) {
@@ -302,19 +297,13 @@ class OnModels {
 
   /// What else leaves three quarters of the neurons out.
   void rivals(study::Subject& s) {
-    const auto add = [&](const std::string& method, const std::function<Rival()>& make) {
-      const auto r = lab_.part(fmt::format("{}, {}", s.name, method), make);
-      row(s, method, "", r);
-      return r.bits;
-    };
-    const double cut = add("dense of the active width, pruned", [&]() -> Rival {
-      auto pruned = s.copy();
-      surgery::split(pruned,
-                     surgery::make_plan("heavy=bf16,rest=drop", s.census,
-                                        {.score = surgery::Score::energy, .ratio = 0.25}),
-                     s.census);
-      return {0.25, s.bits_per_byte(pruned)};
+    const std::string pruned = "dense of the active width, pruned";
+    const double cut = lab_.part(s.name + ", " + pruned, [&] {
+      auto form = s.copy();
+      prune(s, form);
+      return s.bits_per_byte(form);
     });
+    row(s, pruned, "", 0.25, cut);
     lab_.claim(s.name + ": at 25 % no more bits than pruned to the active width, ratio")
         .measured(kept_ / cut)
         .at_most(1);
@@ -327,71 +316,115 @@ class OnModels {
       if (rule == surgery::SparseRule::cats && !s.config().gated) continue;
       const std::string method =
           rule == surgery::SparseRule::teal ? "TEAL, inputs of all matrices" : "CATS";
-      for (const double share : {0.5, 0.75})
-        add(fmt::format("{}, {:.0f} % left out", method, 100 * share), [&]() -> Rival {
-          lm::Hooks hooks;
-          surgery::SparseCount count;
-          surgery::attach(hooks, s.model, rule,
-                          surgery::find_thresholds(s.model, rule, share, s.calibration), count);
-          return {1 - share, s.bits_per_byte(s.model, &hooks)};
-        });
+      for (const double share : {0.5, 0.75}) {
+        const auto label = fmt::format("{}, {:.0f} % left out", method, 100 * share);
+        const auto r =
+            lab_.part(s.name + ", " + label, [&] { return study::with_rule(s, rule, share); });
+        row(s, label, "", 1 - r.left_out, r.bits_per_byte);
+      }
     }
     if (s.config().gated) return;
-    const auto predicted = lab_.part(s.name + ", predictors", [&] { return predict(s); });
-    row(s, "Deja Vu: neurons predicted", "", predicted[0]);
-    row(s, "PowerInfer: 10 % hot, others predicted", "", predicted[1]);
+    const auto predicted = lab_.part(s.name + ", predictors", [&] {
+      return study::with_predictors(s,
+                                    {.epochs = lab_.by_scale<int64_t>(1, 6, 20),
+                                     .tokens = lab_.by_scale<int64_t>(512, 16384, 65536)},
+                                    0.25);
+    });
+    for (size_t k = 0; k < 2; ++k)
+      row(s, k == 0 ? "Deja Vu: neurons predicted" : "PowerInfer: 10 % hot, others predicted", "",
+          1 - predicted[k].left_out, predicted[k].bits_per_byte);
   }
 
-  std::vector<Rival> predict(study::Subject& s) {
-    const auto predictors =
-        surgery::train_predictors(s.model, s.calibration,
-                                  {.epochs = lab_.by_scale<int64_t>(1, 6, 20),
-                                   .tokens = lab_.by_scale<int64_t>(512, 16384, 65536)});
-    std::vector<Rival> out;
-    for (const bool hot : {false, true}) {
-      lm::Hooks hooks;
-      surgery::PredictorCount count;
-      surgery::attach(hooks, s.model, predictors,
-                      hot ? surgery::hot_neurons(s.census, 0.1) : std::vector<torch::Tensor>(),
-                      surgery::threshold_for(s.model, predictors, s.calibration, hot ? 0.15 : 0.25),
-                      count);
-      const double bits = s.bits_per_byte(s.model, &hooks);
-      out.push_back({count.density(), bits});
+  static void prune(study::Subject& s, lm::Transformer& form) {
+    surgery::split(form,
+                   surgery::make_plan("heavy=bf16,rest=drop", s.census,
+                                      {.score = surgery::Score::energy, .ratio = 0.25}),
+                   s.census);
+  }
+
+  struct Way {
+    std::string name;
+    surgery::MoefyOptions cut;
+  };
+  /// Ways to use a quarter of the neurons; decided on the valid text, the last is the best of them.
+  std::vector<Way> ways(const study::Subject& s) const {
+    const int64_t neurons = s.config().neurons, tokens = lab_.by_scale<int64_t>(512, 16384, 65536);
+    const surgery::RouterOptions training{.epochs = lab_.by_scale<int64_t>(1, 15, 30)};
+    const auto way = [&](ExpertSplit split, int64_t size, surgery::LayerShares shares) {
+      return surgery::MoefyOptions{.experts = neurons / size,
+                                   .shares = shares,
+                                   .split = split,
+                                   .training = training,
+                                   .tokens = tokens,
+                                   .compensate = size == 8 && s.config().ffn_bias};
+    };
+    const auto even = surgery::LayerShares::even, by_gains = surgery::LayerShares::by_gains;
+    return {{"random, experts of 32", way(ExpertSplit::random, 32, even)},
+            {"k-means, experts of 32", way(ExpertSplit::kmeans, 32, even)},
+            {"activity, experts of 32", way(ExpertSplit::activity, 32, even)},
+            {"activity, experts of 8, compensated", way(ExpertSplit::activity, 8, even)},
+            {"activity, experts of 8, compensated, layers by gains",
+             way(ExpertSplit::activity, 8, by_gains)}};
+  }
+
+  /// Bits a byte on valid and test text at a quarter of the neurons, and the speed of decoding.
+  void quarter(study::Subject& s) {
+    auto table =
+        lab_.table(s.name + " at a quarter of its neurons (choices on valid, test read once)",
+                   {"form", "valid, oracle", "valid, mlp", "test, oracle", "test, mlp", "tokens/s",
+                    "times dense"});
+    const auto plain = lab_.part(s.name + ", test, dense and pruned", [&] {
+      auto form = s.copy();
+      prune(s, form);
+      return std::vector<double>{s.bits_per_byte(s.model), s.bits_per_byte(form),
+                                 test_bits(s, s.model), test_bits(s, form)};
+    });
+    for (size_t k = 0; k < 2; ++k)
+      table.row(k == 0 ? "dense" : "dense of the active width, pruned (energy, mean kept)", "",
+                plain[k], "", plain[k + 2], "", "");
+    for (const auto& way : ways(s)) {
+      const auto bits = lab_.part(s.name + ", a quarter, " + way.name, [&] {
+        auto form = s.copy();
+        surgery::moefy(form, s.calibration, way.cut);
+        const surgery::Selection selection(form);
+        std::vector<double> out;
+        for (const auto router : {RouterKind::oracle, RouterKind::mlp}) {
+          selection.use(form, router);
+          out.push_back(s.bits_per_byte(form)), out.push_back(test_bits(s, form));
+        }
+        return out;
+      });
+      const auto speed =
+          lab_.part(s.name + ", decoding, " + way.name, [&] { return decode(s, way.cut); });
+      table.row(way.name, bits[0], bits[2], bits[1], bits[3], speed.tokens_per_second,
+                speed.times_first);
     }
-    return out;
   }
 
-  void speed(study::Subject& s) {
-    if (lab_.smoke()) return;
-    const auto t = lab_.part(s.name + ", decoding", [&] { return decode(s); });
-    speed_.row(s.name, "dense bf16", t[0] / 1e6, t[1], 1);
-    speed_.row(s.name, "k-means, mlp, 25 %", t[2] / 1e6, t[3], t[4]);
+  double test_bits(study::Subject& s, lm::Transformer& form) {
+    if (lab_.smoke()) return s.bits_per_byte(form);
+    const auto text = atlas::read_text(lm::find_model(s.name), s.config().vocabulary,
+                                       "classics/test", lab_.by_scale<int64_t>(0, 16384, 131072));
+    const auto bytes = std::ssize(atlas::words(text, 1, std::ssize(text.ids)));
+    return lm::evaluate(form, text.ids, bytes, s.config().context, 4).bits_per_byte();
   }
 
-  /// Bytes a token and tokens/s of the dense model, the same of the cut one, and their ratio.
-  std::vector<double> decode(study::Subject& s) {
+  study::Decoding decode(study::Subject& s, surgery::MoefyOptions cut) {
+    if (lab_.smoke()) return {};
     const auto folder = std::filesystem::temp_directory_path() /
                         fmt::format("cajal-moefication-{}-{}", s.name, getpid());
-    auto form = s.copy();  // what the router has learned changes no time
-    surgery::moefy(form, s.calibration, {.training = {.epochs = 1}, .tokens = 4096});
+    auto form = s.copy();
+    cut.training.epochs = 1, cut.tokens = 4096;  // what the router has learned changes no time
+    surgery::moefy(form, s.calibration, cut);
     surgery::write(form, lm::find_model(s.name), folder);
-    const auto dense = engine::Network::open(lm::find_model(s.name));
-    const auto cut = engine::Network::open(folder);
-    ThreadPool threads;
-    const auto run = [&](const engine::Network& network) {
-      engine::Cache cache(network.config(), 96, network.cache_format());
-      for (size_t t = 0; t < 96; ++t)
-        network.forward(std::span(s.valid).subspan(t, 1), 1, cache, threads);
-    };
-    const auto times = time_interleaved({[&] { run(dense); }, [&] { run(cut); }}, 21, 3);
+    const auto times =
+        study::time_decoding({lm::find_model(s.name), folder}, std::span(s.valid).first(96), 21);
     std::filesystem::remove_all(folder);
-    return {static_cast<double>(dense.bytes_per_token()), 96 / times.median_seconds(0),
-            static_cast<double>(cut.bytes_per_token()), 96 / times.median_seconds(1),
-            times.ratio(0, 1)};
+    return times[1];
   }
 
   study::Lab& lab_;
-  study::TableWriter table_, speed_;
+  study::TableWriter table_;
   double dense_ = 0, kept_ = 0;
 };
 
@@ -497,8 +530,6 @@ void speed(study::Lab& lab) {
 }
 
 void run(study::Lab& lab) {
-  on_generator(lab);
-  speed(lab);
   {
     const torch::NoGradGuard no_grad;
     OnModels models(lab);
@@ -507,6 +538,8 @@ void run(study::Lab& lab) {
   }
   if (lab.smoke() || lab.has("sentence-polarity", "classification")) OnSentences(lab).run();
   against_small(lab);
+  on_generator(lab);
+  speed(lab);
   lab.not_shown("T5 and BERT on GLUE, RACE, SQuAD", "no such checkpoint ships");
   lab.not_shown("grouped experts on a GPU", "the engine's kernels run on the CPU");
   lab.not_shown("alternating dense and sparse phases of pre-training (ICML 2024)",

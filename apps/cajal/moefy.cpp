@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string model, text, output, split = "kmeans", router = "mlp";
+  std::string model, text, output, split = "kmeans", router = "mlp", shares = "even";
   surgery::MoefyOptions moefy;
   int64_t relufy = 0, tune = 0;
   bool json = false;
@@ -61,6 +61,7 @@ Json json_of(const std::vector<surgery::MoefyReport>& reports, const lm::ExpertL
 
 void run(Options& o) {
   o.moefy.split = from_name<surgery::ExpertSplit>(o.split, "--split");
+  o.moefy.shares = from_name<surgery::LayerShares>(o.shares, "--shares");
   o.moefy.router = from_name<RouterKind>(o.router, "--router");
   o.moefy.training.seed = o.moefy.seed;
   require(o.relufy >= 0 && o.tune >= 0, "moefy: --relufy {} and --tune {}, expected steps",
@@ -121,7 +122,11 @@ void setup(CommandLine& app, int&) {
   auto* ratio = app.add_option("--ratio", m.ratio, "share of the experts that a token uses")
                     ->capture_default_str();
   app.add_option("--active", m.active, "experts that a token uses")->excludes(ratio);
-  app.add_option("--split", o->split, "how neurons are grouped: kmeans, coactivation or random")
+  app.add_option("--split", o->split,
+                 "how neurons are grouped: kmeans, coactivation, activity or random")
+      ->capture_default_str();
+  app.add_option("--shares", o->shares,
+                 "of the layers: even, or by_gains, as many in all where they leave out least")
       ->capture_default_str();
   app.add_option("--router", o->router, "how experts are chosen: mlp, similarity or oracle")
       ->capture_default_str();

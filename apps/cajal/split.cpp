@@ -46,6 +46,8 @@ void check(const Options& o) {
   require(o.ratio >= 0 && o.ratio <= 1, "split: --ratio is {}, expected 0 to 1", o.ratio);
   require(ways == 1, "split: expected one of --plan, --plan-file and --budget, got {}", ways);
   require(o.budget.empty() || !o.text.empty(), "split: --budget needs --text to measure errors on");
+  require(o.plan.find("asvd") == std::string::npos || !o.text.empty(),
+          "split: --plan {} needs --text F to weigh by", o.plan);
   const bool looks = o.plan.starts_with("heavy") || o.plan.starts_with("inverse");
   require(
       !looks || o.score == "weight" || o.score == "random" || !o.atlas.empty() || !o.text.empty(),
@@ -64,27 +66,21 @@ atlas::Census find_census(const Options& o, lm::Transformer& model, const atlas:
   return atlas::measure(model, reading->ids, {}, &progress);
 }
 
-// The planner's choice, unless one format of no more bytes does better on the calibration text.
 surgery::Plan plan_by_errors(const Options& o, lm::Transformer& model, const atlas::Census& census,
                              const atlas::Reading& reading) {
   auto how = surgery::fine_errors();
   how.score = from_name<surgery::Score>(o.score, "--score"), how.seed = o.seed;
-  const auto choices = surgery::measure_errors(model, census, reading.ids, how);
   int64_t weights = 0;
   for (const auto& layer : census.layers) weights += layer.neurons;
   weights *= model->config.width * (model->config.gated ? 3 : 2);
   const int64_t budget = read_budget(o.budget, 2 * weights);
-  const auto plan = surgery::plan_for_budget(choices, budget);
-  const auto format = surgery::best_uniform(choices, budget);
-  if (!format) return plan;
-  const auto name = to_name(choices.formats[*format]);
-  const auto uniform = surgery::make_plan("all=" + name, census);
-  const double error = surgery::plan_error(model, plan, census, reading.ids);
-  const double other = surgery::plan_error(model, uniform, census, reading.ids);
-  fmt::print(stderr, "calibration error {:.3g} in {} bytes; all {} {:.3g} in {}\n", error,
-             surgery::cost(choices, plan).bytes, name, other,
-             surgery::uniform_cost(choices, *format).bytes);
-  return error <= other ? plan : uniform;
+  const auto [best, plain] = surgery::best_for_budget(model, census, reading.ids, budget, how);
+  fmt::print(stderr, "calibration error {:.3g} in {} of {} bytes ({:.2f} % left)", best.error,
+             best.bytes, budget, 100 - 100.0 * static_cast<double>(best.bytes) / budget);
+  if (!plain.plan.layers.empty())
+    fmt::print(stderr, "; {} {:.3g} in {}", plain.plan.name, plain.error, plain.bytes);
+  fmt::print(stderr, "\n");
+  return best.plan;
 }
 
 surgery::Plan find_plan(const Options& o, lm::Transformer& model, const atlas::Census& census,
@@ -115,7 +111,10 @@ void split(const Options& o) {
     std::cerr << forecast_table(census, from_name<surgery::Score>(o.score, "--score")) << '\n';
   const auto plan = find_plan(o, model, census, reading ? &*reading : nullptr);
   std::cerr << plan_table(plan) << '\n';
-  surgery::split(model, plan, census);
+  std::vector<surgery::Moments> moments;
+  if (o.plan.find("asvd") != std::string::npos)
+    moments = surgery::measure_moments(model, reading->ids);
+  surgery::split(model, plan, census, moments);
   surgery::WriteOptions formats;
   if (!o.attention.empty()) formats.attention = from_name<Format>(o.attention, "--attention");
   if (!o.embedding.empty()) formats.embedding = from_name<Format>(o.embedding, "--embedding");
@@ -129,7 +128,9 @@ void split(const Options& o) {
 void setup(CommandLine& app, int&) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "checkpoint folder or GGUF file")->required();
-  app.add_option("--plan", o->plan, "heavy=q8_0,rest=q4_0 | all=q5_0 | random=..., | inverse=...");
+  app.add_option(
+      "--plan", o->plan,
+      "heavy=q8_0,rest=q4_0 | all=q5_0 | mix=q4_K,values=q6_K | random=... | inverse=...");
   app.add_option("--plan-file", o->plan_file, "a plan as JSON");
   app.add_option("--budget", o->budget, "bytes for the FFNs (4.2M), or a share of 16 bits (30%)");
   app.add_option("--atlas", o->atlas, "of this model, from cajal atlas build");

@@ -9,6 +9,7 @@
 #include "cajal/engine/network.h"
 #include "cajal/layers/ffn/experts.h"
 #include "cajal/models/lm/summary.h"
+#include "cajal/surgery/selection.h"
 #include "cajal/surgery/share.h"
 #include "cajal/surgery/split.h"
 #include "cajal/surgery/write.h"
@@ -68,7 +69,8 @@ TEST(Moefy, ClusteredNeuronsComputeWhatTheyDid) {
 TEST(Moefy, AllExpertsAreTheDenseModel) {
   for (const auto& json :
        {relu_opt(), lm::testing::tiny_llama(), lm::testing::tiny_gpt2(), lm::testing::tiny_phi3()})
-    for (const auto split : {ExpertSplit::kmeans, ExpertSplit::coactivation, ExpertSplit::random}) {
+    for (const auto split : {ExpertSplit::kmeans, ExpertSplit::coactivation, ExpertSplit::activity,
+                             ExpertSplit::random}) {
       auto model = lm::testing::tiny_model(json);
       const auto dense = logits(model);
       moefy(model, text(), {.experts = 8, .ratio = 1, .split = split, .training = {.epochs = 1}});
@@ -166,6 +168,58 @@ TEST(Moefy, CompensationAddsTheMeanOfWhatIsLeftOut) {
               moefy(llama, text(), {.experts = 8, .compensate = true});
             }).find("the FFNs of this model have none"),
             std::string::npos);
+}
+
+TEST(Moefy, SpreadsAsManyExpertsOverTheLayersWhereTheyDoMost) {
+  // Layer 0: one expert does everything; layer 1: all four alike.
+  const auto one = torch::tensor({{1.f, 0.f, 0.f, 0.f}, {0.f, 0.f, 2.f, 0.f}});
+  const auto alike = torch::ones({2, 4});
+  EXPECT_EQ(spread({one, alike}, 4), (std::vector<int64_t>{1, 3}));
+  EXPECT_EQ(spread({alike, one}, 2), (std::vector<int64_t>{1, 1}));
+  EXPECT_EQ(spread({one, one}, 8), (std::vector<int64_t>{4, 4}));
+  EXPECT_THROW(spread({one, alike}, 1), Error);
+  EXPECT_THROW(spread({one, alike}, 9), Error);
+}
+
+TEST(Moefy, SharesByGainsKeepTheTotal) {
+  auto model = lm::testing::tiny_model(relu_opt());
+  moefy(model, text(), {.experts = 8, .active = 3, .shares = LayerShares::by_gains});
+  int64_t total = 0;
+  for (size_t l = 0; l < model->blocks.size(); ++l) {
+    EXPECT_EQ(model->blocks[l].ffn.experts->active, model->layout.experts->active[l]);
+    total += model->layout.experts->active[l];
+  }
+  EXPECT_EQ(total, 3 * std::ssize(model->blocks));
+}
+
+TEST(ExpertOrder, ByActivityFindsNeuronsThatFireTogetherWhateverTheirKeys) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(1);
+  const auto together = torch::rand({200, 4}) < 0.2;  // 4 hidden experts of 8 neurons
+  const auto place = torch::randperm(32, torch::kLong);
+  const auto writes = (together.index_select(1, torch::arange(32).remainder(4)).to(torch::kFloat) *
+                       (1 + 0.2 * torch::rand({200, 32})))
+                          .index_select(1, place);
+  const auto order =
+      expert_order(ExpertSplit::activity, torch::randn({32, 16}), writes, 4, 1).order;
+  for (size_t i = 0; i < order.size(); ++i)
+    EXPECT_EQ(place[order[i]].item<int64_t>() % 4, place[order[i / 8 * 8]].item<int64_t>() % 4);
+}
+
+TEST(Selection, ChoosesOtherNumbersByOtherRouters) {
+  auto model = lm::testing::tiny_model(relu_opt());
+  const auto dense = logits(model);
+  EXPECT_THROW(Selection{model}, Error);
+  moefy(model, text(), {.experts = 8, .active = 2});
+  const Selection selection(model);
+  selection.use(model, RouterKind::oracle, 1);
+  EXPECT_LT(difference(logits(model), dense), 1e-4);
+  selection.use(model, RouterKind::similarity);
+  EXPECT_EQ(model->blocks[1].ffn.experts->active, 2);
+  lm::Hooks hooks;
+  selection.use_random(model, 0.25, hooks);
+  EXPECT_FALSE(model->blocks[0].ffn.experts);
+  EXPECT_FALSE(hooks.empty());
 }
 
 TEST(Moefy, RefusesExpertsAndSharesThatDoNotFit) {

@@ -157,5 +157,31 @@ TEST(Jaccard, IsSharedOverEither) {
   EXPECT_DOUBLE_EQ(jaccard({}, {}), 1);
 }
 
+TEST(Plan, AMixGivesHalfOfTheLayersBetterValues) {
+  const auto plan = make_plan("mix=q5_0,values=q8_0", census_of(8));
+  std::string better;
+  for (const auto& layer : plan.layers) {
+    ASSERT_EQ(layer.groups.size(), 1u);
+    EXPECT_TRUE(layer.order.empty());
+    EXPECT_EQ(layer.groups[0].key.format, Format::q5_0);
+    better += layer.groups[0].value.format == Format::q8_0 ? '1' : '0';
+  }
+  EXPECT_EQ(better, "10010011");
+}
+
+TEST(Plan, TheUsualMixFitsTheRows) {
+  EXPECT_EQ(usual_mix(512), "mix=q4_K,values=q6_K");
+  EXPECT_EQ(usual_mix(320), "mix=q5_0,values=q8_0");
+  EXPECT_NE(error_of("mix=q4_0,rest=q8_0").find("should be values=G"), std::string::npos);
+}
+
+TEST(Plan, WeightedLowRanksTakeTheBytesOfPlainOnes) {
+  const auto census = census_of();
+  EXPECT_EQ(plan_bytes(make_plan("heavy=f16,rest=asvd:0.25", census), 64, false),
+            plan_bytes(make_plan("heavy=f16,rest=svd:0.25", census), 64, false));
+  EXPECT_EQ(Storage::parse("asvd:0.25", "").text(), "asvd:0.25");
+  EXPECT_NE(error_of("all=asvd:0").find("asvd:SHARE"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace cajal::surgery

@@ -107,5 +107,31 @@ TEST(Planner, SpendsNothingWhereErrorDoesNotFall) {
   EXPECT_EQ(plan.layers[1].groups.size(), 1u);
 }
 
+TEST(Planner, OneHalfGivesBytesThatAnotherUsesBetter) {
+  Choices choices;
+  choices.formats = {Format::q4_0, Format::q5_0};
+  auto& layer = choices.layers.emplace_back();
+  layer.order = {0};
+  layer.groups.push_back({1, {{0, 10}, {4, 1}}, {{0, 15}, {5, 0.9}}});
+  // The gain a byte of the key is larger, so it is bought first, and the value no longer fits.
+  const auto plan = plan_for_budget(choices, 24);
+  EXPECT_EQ(cost(choices, plan).bytes, 15);
+  EXPECT_EQ(plan.layers[0].groups[0].value.format, Format::q5_0);
+}
+
+TEST(Planner, AFilledPlanCostsNoMoreErrorAndNoMoreThanTheBudget) {
+  const auto choices = random_choices(5);
+  const auto least = uniform_cost(choices, 0), most = uniform_cost(choices, 2);
+  const auto uniform = plan_for_budget(choices, least.bytes);
+  const int64_t budget = (least.bytes + most.bytes) / 2;
+  auto start = uniform;
+  for (size_t l = 0; l < start.layers.size(); ++l) start.layers[l].order = choices.layers[l].order;
+  const auto spent = cost(choices, filled(choices, start, budget));
+  EXPECT_LE(spent.bytes, budget);
+  EXPECT_GT(spent.bytes, 0.98 * static_cast<double>(budget));
+  EXPECT_LT(spent.error, least.error);
+  EXPECT_THROW(filled(choices, start, least.bytes - 1), Error);
+}
+
 }  // namespace
 }  // namespace cajal::surgery

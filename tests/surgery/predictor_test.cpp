@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "cajal/core/error.h"
+#include "cajal/surgery/inputs.h"
+#include "models/tiny.h"
 
 namespace cajal::surgery {
 namespace {
@@ -46,6 +48,28 @@ TEST(PredictorAtRecall, StaysAsItIsWhereNothingFires) {
   const Subject s;
   const auto set = at_recall(s.predictor, s.x, torch::zeros_like(s.fires), 0.9);
   EXPECT_TRUE(torch::equal(set.shift, s.predictor.shift));
+}
+
+TEST(PredictorThreshold, GuessesTheShareThatIsAskedFor) {
+  auto json = lm::testing::tiny_opt();
+  auto model = lm::testing::tiny_model(json);
+  std::vector<int32_t> text;
+  for (int32_t i = 0; i < 512; ++i) text.push_back((i * i + 3 * i) % 50);
+  std::vector<Predictor> predictors;
+  for (const auto& block : model->blocks)
+    predictors.push_back({torch::randn({4, model->config.width}),
+                          torch::randn({block.ffn.groups[0].neurons(), 4}),
+                          torch::zeros({block.ffn.groups[0].neurons()}), 0, 0});
+  for (const double share : {0.1, 0.25}) {
+    const double threshold = threshold_for(model, predictors, text, share, 512);
+    double guessed = 0;
+    visit_inputs(model, text, 512, [&](size_t l, const torch::Tensor& x) {
+      guessed += predictors[l].fires(x, threshold).to(torch::kFloat).mean().item<double>() /
+                 static_cast<double>(predictors.size());
+    });
+    EXPECT_NEAR(guessed, share, 0.01);
+  }
+  EXPECT_THROW(threshold_for(model, predictors, text, 1), Error);
 }
 
 TEST(PredictorAtRecall, RefusesARecallThatIsNone) {

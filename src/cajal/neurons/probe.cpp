@@ -11,7 +11,7 @@ namespace {
 using Function = std::function<torch::Tensor(const torch::Tensor&)>;
 
 constexpr double kEnd = 20;
-constexpr int64_t kPoints = 40'001;  // on [-20, 20]: every 0.001, integers among them
+constexpr int64_t kProbePoints = 40'001;  // on [-20, 20]: every 0.001, integers among them
 
 std::vector<double> list(const torch::Tensor& tensor) {
   const auto flat = tensor.detach().to(torch::kDouble).contiguous();
@@ -63,7 +63,7 @@ torch::Tensor second_moment(const Function& f, double variance, const torch::Ten
 
 Properties probe(const Function& f) {
   Properties out;
-  const auto grid = torch::linspace(-kEnd, kEnd, kPoints, torch::kDouble);
+  const auto grid = torch::linspace(-kEnd, kEnd, kProbePoints, torch::kDouble);
   const auto slope_tensor = slope_of(f, grid);
   const torch::NoGradGuard no_grad;
   const auto x = list(grid), y = list(f(grid)), slope = list(slope_tensor);

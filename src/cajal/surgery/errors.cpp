@@ -116,6 +116,34 @@ ErrorOptions fine_errors() {
   return out;
 }
 
+BudgetPlan best_for_budget(lm::Transformer& model, const atlas::Census& census,
+                           std::span<const int32_t> ids, int64_t budget,
+                           const ErrorOptions& options) {
+  const auto choices = measure_errors(model, census, ids, options);
+  const auto judged = [&](const Plan& plan) -> JudgedPlan {
+    return {plan, plan_bytes(plan, model->config.width, model->config.gated),
+            plan_error(model, plan, census, ids, options.tokens)};
+  };
+  BudgetPlan out{judged(plan_for_budget(choices, budget)), {}};
+  std::vector<Plan> plain;
+  if (const auto format = best_uniform(choices, budget))
+    plain.push_back(make_plan("all=" + to_name(choices.formats[*format]), census));
+  const auto mix = make_plan(usual_mix(model->config.width), census);
+  if (plan_bytes(mix, model->config.width, model->config.gated) <= budget) plain.push_back(mix);
+  for (const auto& plan : plain) {
+    const auto own = judged(plan);
+    if (out.plain.plan.layers.empty() || own.error < out.plain.error) out.plain = own;
+  }
+  if (plain.empty() || out.best.error <= out.plain.error) return out;
+  // Ordered as the choices are, so that it can be cut where they were measured.
+  auto ordered = out.plain.plan;
+  for (size_t l = 0; l < ordered.layers.size(); ++l)
+    ordered.layers[l].order = choices.layers[l].order;
+  const auto more = judged(filled(choices, ordered, budget));
+  out.best = more.error <= out.plain.error ? more : out.plain;
+  return out;
+}
+
 std::vector<double> output_errors(lm::Transformer& model, const lm::Transformer& changed,
                                   std::span<const int32_t> ids, int64_t tokens) {
   require(changed->blocks.size() == model->blocks.size(), "models of {} and {} layers",

@@ -1,5 +1,7 @@
 #include "cajal/surgery/moefy.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -50,6 +52,16 @@ torch::Tensor coactivations(const torch::Tensor& fires) {
   return unit > 0 ? (both / unit).floor() : both;
 }
 
+/// What each neuron writes on the tokens, in so few numbers that k-means is quick: a random
+/// projection keeps distances. Lengths stay: neurons that do nearly nothing come together.
+torch::Tensor profiles(const torch::Tensor& writes, uint64_t seed) {
+  constexpr int64_t kNumbers = 128;
+  auto generator = at::detail::createCPUGenerator(seed);
+  const auto project = torch::randn({writes.size(0), kNumbers}, generator);
+  const auto seen = writes.t().mm(project);
+  return (seen / seen.norm(2, -1).mean().clamp_min(1e-12)).contiguous();
+}
+
 /// The same network with its neurons in another order; weights keep their type.
 lm::FeedForward in_order(const lm::FeedForward& ffn, const std::vector<int32_t>& order) {
   const auto index = torch::tensor(std::vector<int64_t>(order.begin(), order.end()), torch::kLong);
@@ -93,6 +105,14 @@ class Layer {
         counts_(counts),
         o_(o) {}
 
+  /// What the experts do on x, [tokens, experts].
+  torch::Tensor gains(const torch::Tensor& x) const {
+    const auto act = activations(config_, rows_, x);
+    const auto size = act.abs();
+    return experts::gains(act.index_select(1, index_of(order(size, size > 0.01 * size.max()))),
+                          counts_.experts, config_.gated);
+  }
+
   lm::FeedForward run(const torch::Tensor& x, MoefyReport& report) {
     auto act = activations(config_, rows_, x);
     require(torch::isfinite(act).all().item<bool>() && torch::isfinite(x).all().item<bool>(),
@@ -100,17 +120,15 @@ class Layer {
     const auto size = act.abs();
     const auto fires = size > 0.01 * size.max();
     report.fired = fires.to(torch::kFloat).mean().item<double>();
-    const auto& listens = config_.gated ? rows_.gate : rows_.key;
-    const auto order = expert_order(o_.split, listens, fires, counts_.experts, o_.seed + layer_);
+    const auto order = this->order(size, fires);
     report.inertia = order.inertia;
-    const auto index =
-        torch::tensor(std::vector<int64_t>(order.order.begin(), order.order.end()), torch::kLong);
+    const auto index = index_of(order);
     act = act.index_select(1, index);
     const auto gains = experts::gains(act, counts_.experts, config_.gated);
     auto training = o_.training;
     training.seed += o_.seed + layer_;
     const auto router =
-        train_router(o_.router, experts::centres(listens.index_select(0, index), counts_.experts),
+        train_router(o_.router, experts::centres(listens().index_select(0, index), counts_.experts),
                      x, gains, counts_.active, training);
     judge(router, x, gains, training, report);
     auto out = in_order(ffn_, order.order);
@@ -132,6 +150,18 @@ class Layer {
   }
 
  private:
+  const torch::Tensor& listens() const { return config_.gated ? rows_.gate : rows_.key; }
+
+  ExpertOrder order(const torch::Tensor& size, const torch::Tensor& fires) const {
+    const auto writes =
+        torch::where(fires, size * rows_.value.norm(2, -1), torch::zeros_like(size));
+    return expert_order(o_.split, listens(), writes, counts_.experts, o_.seed + layer_);
+  }
+  static torch::Tensor index_of(const ExpertOrder& order) {
+    return torch::tensor(std::vector<int64_t>(order.order.begin(), order.order.end()),
+                         torch::kLong);
+  }
+
   void judge(const TrainedRouter& router, const torch::Tensor& x, const torch::Tensor& gains,
              const RouterOptions& training, MoefyReport& report) const {
     const int64_t learning = learning_tokens(x.size(0), training);
@@ -152,7 +182,7 @@ class Layer {
   const lm::FeedForward& ffn_;
   const NeuronRows rows_;
   size_t layer_;
-  const ExpertCounts& counts_;
+  const ExpertCounts counts_;
   const MoefyOptions& o_;
 };
 
@@ -189,7 +219,7 @@ ExpertCounts expert_counts(const MoefyOptions& o, int64_t neurons) {
 }
 
 ExpertOrder expert_order(ExpertSplit split, const torch::Tensor& listens,
-                         const torch::Tensor& fires, int64_t experts, uint64_t seed) {
+                         const torch::Tensor& writes, int64_t experts, uint64_t seed) {
   const int64_t neurons = listens.size(0);
   require(experts >= 1 && neurons % experts == 0, "moefy: {} experts do not divide {} neurons",
           experts, neurons);
@@ -209,11 +239,41 @@ ExpertOrder expert_order(ExpertSplit split, const torch::Tensor& listens,
     out.order = by_expert(clusters.label);
     out.inertia = clusters.inertia / static_cast<double>(neurons);
   } else {
-    require(fires.dim() == 2 && fires.size(1) == neurons && fires.size(0) > 0,
-            "moefy: co-activation of {} needs what fires on some tokens", neurons);
-    const auto links = coactivations(fires).contiguous();
+    require(writes.dim() == 2 && writes.size(1) == neurons && writes.size(0) > 0,
+            "moefy: {} of {} neurons needs what they do on some tokens", to_name(split), neurons);
+    if (split == ExpertSplit::activity) {
+      const auto seen = profiles(writes, seed);
+      out.order = by_expert(
+          math::cluster_balanced(numbers(seen), seen.size(1), {.clusters = experts, .seed = seed})
+              .label);
+      return out;
+    }
+    const auto links = coactivations(writes != 0).contiguous();
     out.order = by_expert(math::partition(math::Graph::of_matrix(numbers(links), neurons),
                                           {.parts = experts, .seed = seed}));
+  }
+  return out;
+}
+
+std::vector<int64_t> spread(const std::vector<torch::Tensor>& gains, int64_t total) {
+  const auto layers = std::ssize(gains);
+  require(layers > 0 && total >= layers, "moefy: {} experts in {} layers, expected one in each",
+          total, layers);
+  // What the k-th best expert of a token adds falls with k, so the greedy way is the best.
+  std::vector<torch::Tensor> adds;
+  for (const auto& gain : gains) {
+    const auto sorted = std::get<0>(gain.sort(-1, /*descending=*/true)).mean(0);
+    adds.push_back((sorted / sorted.sum().clamp_min(1e-30)).to(torch::kDouble).contiguous());
+  }
+  std::vector<int64_t> out(gains.size(), 1);
+  for (int64_t left = total - layers; left > 0; --left) {
+    size_t best = 0;
+    double most = -1;
+    for (size_t l = 0; l < out.size(); ++l)
+      if (out[l] < adds[l].numel() && adds[l].data_ptr<double>()[out[l]] > most)
+        best = l, most = adds[l].data_ptr<double>()[out[l]];
+    require(most >= 0, "moefy: {} experts in all, there are fewer", total);
+    ++out[best];
   }
   return out;
 }
@@ -228,13 +288,20 @@ std::vector<MoefyReport> moefy(lm::Transformer& model, std::span<const int32_t> 
   const auto counts = expert_counts(o, config.neurons);
   std::vector<MoefyReport> reports(model->blocks.size());
   std::vector<lm::FeedForward> built(model->blocks.size());
+  std::vector<int64_t> active(built.size(), counts.active);
+  if (o.shares == LayerShares::by_gains) {
+    std::vector<torch::Tensor> gains(built.size());
+    visit_inputs(
+        model, ids, std::min<int64_t>(o.tokens, 4096),
+        [&](size_t l, const torch::Tensor& x) { gains[l] = Layer(model, l, counts, o).gains(x); });
+    active = spread(gains, counts.active * std::ssize(built));
+  }
   visit_inputs(model, ids, o.tokens, [&](size_t l, const torch::Tensor& x) {
-    built[l] = Layer(model, l, counts, o).run(x, reports[l]);
+    built[l] = Layer(model, l, {counts.experts, active[l]}, o).run(x, reports[l]);
     if (progress) progress->add(1);
   });
   for (size_t l = 0; l < built.size(); ++l) model->blocks[l].ffn = std::move(built[l]);
-  model->layout.experts =
-      lm::ExpertLayout{counts.experts, std::vector<int64_t>(built.size(), counts.active), o.router};
+  model->layout.experts = lm::ExpertLayout{counts.experts, active, o.router};
   return reports;
 }
 

@@ -13,13 +13,22 @@ namespace cajal::surgery {
 enum class ExpertSplit {
   kmeans,        // by the direction of their keys (gates): balanced k-means
   coactivation,  // by the tokens on which they fire together: graph partition
+  activity,      // by what they write on the same tokens: balanced k-means of their profiles
   random,        // a control
+};
+
+/// How the experts that a token may use are spread over the layers.
+enum class LayerShares {
+  even,      // as many in each
+  by_gains,  // as many in all, where they leave out least: the sum over layers of the share of
+             // gains
 };
 
 struct MoefyOptions {
   int64_t experts = 0;  // 0: of 32 neurons where a layer has 1,024 or more, else of 16
   double ratio = 0.25;  // of the experts that a token uses, rounded up
   int64_t active = 0;   // instead of `ratio`: how many
+  LayerShares shares = LayerShares::even;
   ExpertSplit split = ExpertSplit::kmeans;
   RouterKind router = RouterKind::mlp;
   RouterOptions training = {};
@@ -46,14 +55,20 @@ struct ExpertCounts {
 ExpertCounts expert_counts(const MoefyOptions& options, int64_t neurons);
 
 /// Neurons in the order of their experts, `experts` equal runs. `listens` [neurons, width] are
-/// keys, gates where there are gates; `fires` bool [tokens, neurons] is read by coactivation alone.
-/// Throws Error for numbers that are not finite.
+/// keys, gates where there are gates; `writes` [tokens, neurons], the size of what each neuron
+/// writes, is read by coactivation (0 or not) and activity alone. Throws Error for numbers that are
+/// not finite.
 struct ExpertOrder {
   std::vector<int32_t> order;
   double inertia = 0;  // kmeans: mean squared distance of a unit key from its centre
 };
 ExpertOrder expert_order(ExpertSplit split, const torch::Tensor& listens,
-                         const torch::Tensor& fires, int64_t experts, uint64_t seed);
+                         const torch::Tensor& writes, int64_t experts, uint64_t seed);
+
+/// How many of the experts each layer uses when `total` are used in all, so that the sum over the
+/// layers of the share of gains [tokens, experts] that the best ones hold is largest; at least one
+/// in each layer.
+std::vector<int64_t> spread(const std::vector<torch::Tensor>& gains, int64_t total);
 
 /// Cuts every FFN of a model into experts behind routers, in memory: the neurons change places, the
 /// weights stay. What a layer reads is that of the unchanged model on the text.
@@ -79,4 +94,7 @@ void settle(lm::Transformer& model, torch::Dtype type);
 
 CAJAL_ENUM(cajal::surgery::ExpertSplit, {cajal::surgery::ExpertSplit::kmeans, "kmeans"},
            {cajal::surgery::ExpertSplit::coactivation, "coactivation"},
+           {cajal::surgery::ExpertSplit::activity, "activity"},
            {cajal::surgery::ExpertSplit::random, "random"})
+CAJAL_ENUM(cajal::surgery::LayerShares, {cajal::surgery::LayerShares::even, "even"},
+           {cajal::surgery::LayerShares::by_gains, "by_gains"})

@@ -29,16 +29,17 @@ std::pair<Storage, Storage> parse_pair(std::string_view text, const std::string&
 Words parse_words(std::string_view text) {
   const auto where = fmt::format("plan '{}'", text);
   constexpr const char* forms =
-      "all=F, heavy=F,rest=G, random=F,rest=G or inverse=F,rest=G (F, G: q8_0, q4_0, bf16, drop, "
-      "svd:0.3, ...)";
+      "all=F, heavy=F,rest=G, random=F,rest=G, inverse=F,rest=G or mix=F,values=G (F, G: q8_0, "
+      "q4_0, "
+      "bf16, drop, svd:0.3, asvd:0.3, ...)";
   const auto comma = text.find(',');
   const auto first = text.substr(0, comma);
   const auto equals = first.find('=');
   require(equals != std::string_view::npos, "{}: expected {}", where, forms);
   Words words;
   words.set = first.substr(0, equals);
-  const bool all = words.set == "all";
-  require(all || words.set == "heavy" || words.set == "random" || words.set == "inverse",
+  const bool all = words.set == "all", mix = words.set == "mix";
+  require(all || mix || words.set == "heavy" || words.set == "random" || words.set == "inverse",
           "{}: '{}' is not a set of neurons, expected {}", where, words.set, forms);
   require(all == (comma == std::string_view::npos), "{}: expected {}", where, forms);
   words.first = parse_pair(first.substr(equals + 1), where);
@@ -47,8 +48,10 @@ Words parse_words(std::string_view text) {
     return words;
   }
   const auto rest = text.substr(comma + 1);
-  require(rest.starts_with("rest="), "{}: '{}' should be rest=G", where, rest);
-  words.rest = parse_pair(rest.substr(5), where);
+  const std::string_view second = mix ? "values=" : "rest=";
+  require(rest.starts_with(second), "{}: '{}' should be {}G", where, rest, second);
+  words.rest = parse_pair(rest.substr(second.size()), where);
+  require(!mix || words.rest.first.kind != Storage::Kind::drop, "{}: drops values alone", where);
   require(words.first.first.kind != Storage::Kind::drop, "{}: only the rest can be dropped", where);
   return words;
 }
@@ -103,11 +106,9 @@ int64_t matrix_bytes(const Storage& storage, int64_t rows, int64_t width) {
       return 0;
     case Storage::Kind::format:
       return rows * row_bytes(storage.format, width);
-    case Storage::Kind::low_rank: {
-      const auto rank = std::max<int64_t>(
-          1, std::llround(storage.rank_share * static_cast<double>(std::min(rows, width))));
-      return rank * (rows + width) * block_bytes(storage.format);
-    }
+    case Storage::Kind::low_rank:
+    case Storage::Kind::weighted_low_rank:
+      return storage.rank(rows, width) * (rows + width) * block_bytes(storage.format);
   }
   return 0;
 }
@@ -116,20 +117,30 @@ int64_t matrix_bytes(const Storage& storage, int64_t rows, int64_t width) {
 
 Storage Storage::parse(std::string_view text, std::string_view where) {
   if (text == "drop") return {.kind = Kind::drop};
-  if (text.starts_with("svd:")) {
+  const bool weighted = text.starts_with("asvd:");
+  if (weighted || text.starts_with("svd:")) {
     double share = 0;
-    const auto number = text.substr(4);
+    const auto number = text.substr(text.find(':') + 1);
     const auto [end, code] = std::from_chars(number.data(), number.data() + number.size(), share);
     require(code == std::errc() && end == number.data() + number.size() && share > 0 && share <= 1,
-            "{}: '{}' is not svd:SHARE with a share of the rank above 0 and up to 1", where, text);
-    return {.kind = Kind::low_rank, .format = Format::f16, .rank_share = share};
+            "{}: '{}' is not svd:SHARE or asvd:SHARE with a share of the rank above 0 and up to 1",
+            where, text);
+    return {.kind = weighted ? Kind::weighted_low_rank : Kind::low_rank,
+            .format = Format::f16,
+            .rank_share = share};
   }
   return {.kind = Kind::format, .format = from_name<Format>(text, where)};
 }
 
 std::string Storage::text() const {
   if (kind == Kind::drop) return "drop";
-  return kind == Kind::format ? to_name(format) : fmt::format("svd:{}", rank_share);
+  if (kind == Kind::format) return to_name(format);
+  return fmt::format("{}:{}", kind == Kind::low_rank ? "svd" : "asvd", rank_share);
+}
+
+int64_t Storage::rank(int64_t rows, int64_t columns) const {
+  return std::max<int64_t>(1,
+                           std::llround(rank_share * static_cast<double>(std::min(rows, columns))));
 }
 
 Json Plan::json() const {
@@ -174,6 +185,13 @@ Plan make_plan(std::string_view text, const atlas::Census& census, const PlanOpt
       out.groups = {{layer.neurons, words.first.first, words.first.second}};
       continue;
     }
+    if (words.set == "mix") {
+      const size_t layers = census.layers.size(), eighth = layers / 8;
+      const bool more = l < eighth || l >= 7 * layers / 8 || (l - eighth) % 3 == 2;
+      out.groups = {
+          {layer.neurons, words.first.first, more ? words.rest.second : words.first.second}};
+      continue;
+    }
     const auto score = words.set == "random" ? Score::random : options.score;
     out.order = ranking(layer, score, options.seed + l);
     if (words.set == "inverse") std::reverse(out.order.begin(), out.order.end());
@@ -183,6 +201,10 @@ Plan make_plan(std::string_view text, const atlas::Census& census, const PlanOpt
       out.groups.push_back({layer.neurons - heavy, words.rest.first, words.rest.second});
   }
   return plan;
+}
+
+std::string usual_mix(int64_t width) {
+  return width % block_values(Format::q4_K) == 0 ? "mix=q4_K,values=q6_K" : "mix=q5_0,values=q8_0";
 }
 
 int64_t group_bytes(const GroupPlan& group, int64_t width, bool gated) {

@@ -11,16 +11,20 @@
 
 namespace cajal::surgery {
 
-/// How the rows of one group are kept: in a format, as a low-rank product, or not at all.
+/// How the rows of one group are kept: in a format, as a low-rank product (of least error in the
+/// weights, or weighted: in what the group does on a text), or not at all.
 struct Storage {
-  enum class Kind { format, low_rank, drop };
+  enum class Kind { format, low_rank, weighted_low_rank, drop };
   Kind kind = Kind::format;
-  Format format = Format::f32;  // of the rows, or of the two factors of low_rank
-  double rank_share = 0;        // low_rank: rank over the smaller side of the matrix
+  Format format = Format::f32;  // of the rows, or of the two factors of a low rank
+  double rank_share = 0;        // low ranks: rank over the smaller side of the matrix
 
-  /// "q8_0", "svd:0.33", "drop"; throws Error naming the choices.
+  /// "q8_0", "svd:0.33", "asvd:0.33" (weighted), "drop"; throws Error naming the choices.
   static Storage parse(std::string_view text, std::string_view where);
   std::string text() const;
+  bool is_low_rank() const { return kind == Kind::low_rank || kind == Kind::weighted_low_rank; }
+  /// Of a matrix of so many rows and columns.
+  int64_t rank(int64_t rows, int64_t columns) const;
   bool operator==(const Storage&) const = default;
 };
 
@@ -62,10 +66,17 @@ struct PlanOptions {
 ///   heavy=F,rest=G      the heavy hitters by `score` in F, the rest in G
 ///   random=F,rest=G     as many random neurons in F (a control)
 ///   inverse=F,rest=G    as many of the least active neurons in F (a control)
-/// F is a format (q8_0, q4_0, bf16, ...), two of them (q8_0/q4_0: keys / values), svd:SHARE (rank
-/// over the smaller side) or drop. Throws Error on anything else.
+///   mix=F,values=G      every neuron in F, but values of half of the layers in G: the first and
+///   the
+///                       last eighth and every third between, as llama.cpp's Q4_K_M has it (recall)
+/// F is a format (q8_0, q4_0, bf16, ...), two of them (q8_0/q4_0: keys / values), svd:SHARE or
+/// asvd:SHARE (rank over the smaller side) or drop. Throws Error on anything else.
 Plan make_plan(std::string_view words, const atlas::Census& census,
                const PlanOptions& options = {});
+
+/// The mix that llama.cpp's Q4_K_M makes of rows of `width`: q4_K and q6_K, or, where their blocks
+/// do not fit, q5_0 and q8_0 in their places (recall).
+std::string usual_mix(int64_t width);
 
 /// Bytes that the rows of a group take: keys (gates) and values, no biases.
 int64_t group_bytes(const GroupPlan& group, int64_t width, bool gated);

@@ -45,4 +45,8 @@ Cost cost(const Choices& choices, const Plan& plan);
 /// is). Source: dossier ffsplit (Build 6).
 Plan plan_for_budget(const Choices& choices, int64_t budget);
 
+/// A plan of groups that `choices` know, with what the budget still allows spent on whatever takes
+/// away most error. Throws Error for a plan of more bytes.
+Plan filled(const Choices& choices, const Plan& plan, int64_t budget);
+
 }  // namespace cajal::surgery

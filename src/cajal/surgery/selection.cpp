@@ -20,9 +20,20 @@ int64_t Selection::active(double ratio) const {
 }
 
 void Selection::use(lm::Transformer& model, RouterKind router, double ratio) const {
+  use(model, router, std::vector<int64_t>(of_layer_.size(), active(ratio)));
+}
+
+void Selection::use(lm::Transformer& model, RouterKind router) const {
+  std::vector<int64_t> active;
+  for (const auto& experts : of_layer_) active.push_back(experts->active);
+  use(model, router, active);
+}
+
+void Selection::use(lm::Transformer& model, RouterKind router,
+                    const std::vector<int64_t>& active) const {
   for (size_t l = 0; l < of_layer_.size(); ++l) {
     auto experts = std::make_shared<lm::Experts>(*of_layer_[l]);
-    experts->router = router, experts->active = active(ratio);
+    experts->router = router, experts->active = active[l];
     if (router == RouterKind::similarity) {
       const auto rows = neuron_rows(model->blocks[l].ffn);
       const auto centres =

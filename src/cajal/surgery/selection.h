@@ -17,10 +17,14 @@ class Selection {
   /// needs a model that was cut with one.
   void use(lm::Transformer& model, RouterKind router, double ratio) const;
 
+  /// As many of each layer as the model was cut for, those that `router` says.
+  void use(lm::Transformer& model, RouterKind router) const;
+
   /// Every expert counts in the model; in passes with `hooks` random ones of each token do.
   void use_random(lm::Transformer& model, double ratio, lm::Hooks& hooks) const;
 
  private:
+  void use(lm::Transformer& model, RouterKind router, const std::vector<int64_t>& active) const;
   int64_t active(double ratio) const;
 
   std::vector<std::shared_ptr<const lm::Experts>> of_layer_;

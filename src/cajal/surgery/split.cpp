@@ -38,8 +38,13 @@ torch::ScalarType dense_type(Format format) {
   }
 }
 
-Matrix matrix_of(const Storage& storage, const torch::Tensor& rows, Major major) {
-  if (storage.kind == Storage::Kind::low_rank) return Matrix::dense(kept(storage, rows), major);
+Matrix matrix_of(const Storage& storage, const torch::Tensor& rows, Major major,
+                 const torch::Tensor& moment) {
+  // What meets a value is a neuron, a row: its matrix as a map has outputs for rows.
+  if (storage.is_low_rank())
+    return Matrix::dense(major == Major::output ? kept(storage, rows, moment)
+                                                : kept(storage, rows.t(), moment).t().contiguous(),
+                         major);
   const auto stored = encode(storage.format, rows);
   return is_quantised(storage.format) ? Matrix::packed(storage.format, stored, rows.size(1), major)
                                       : Matrix::dense(stored, major);
@@ -164,30 +169,35 @@ torch::Tensor decode(Format format, const torch::Tensor& stored, int64_t columns
   return dense;
 }
 
-torch::Tensor kept(const Storage& storage, const torch::Tensor& rows) {
+torch::Tensor kept(const Storage& storage, const torch::Tensor& rows, const torch::Tensor& moment) {
   switch (storage.kind) {
     case Storage::Kind::drop:
       return torch::zeros_like(rows);
     case Storage::Kind::format:
       return decode(storage.format, encode(storage.format, rows), rows.size(1));
     case Storage::Kind::low_rank:
+    case Storage::Kind::weighted_low_rank:
       break;
   }
-  const auto [u, s, v] = torch::linalg_svd(rows.to(torch::kFloat), /*full_matrices=*/false);
-  const auto rank =
-      std::max<int64_t>(1, std::llround(storage.rank_share * static_cast<double>(s.size(0))));
-  // Half the root of each singular value goes to each factor, so that neither rounds badly.
-  const auto root = s.slice(0, 0, rank).sqrt();
+  const bool weighted = storage.kind == Storage::Kind::weighted_low_rank;
+  require(!weighted || moment.defined(), "{}: weighted by no text, expected its moments",
+          storage.text());
+  const auto [left, right] =
+      low_rank(rows, storage.rank(rows.size(0), rows.size(1)), weighted ? moment : torch::Tensor());
   const auto factor = [&](const torch::Tensor& t) {
     return encode(storage.format, t).to(torch::kFloat);
   };
-  return torch::matmul(factor(u.slice(1, 0, rank) * root),
-                       factor(root.unsqueeze(1) * v.slice(0, 0, rank)));
+  return torch::matmul(factor(left), factor(right));
 }
 
 lm::FeedForward split(const lm::FeedForward& ffn, const LayerPlan& plan,
-                      const atlas::LayerCensus& census) {
+                      const atlas::LayerCensus& census, const Moments& moments) {
   const auto rows = neuron_rows(ffn).select(plan.order);
+  auto together = moments.activation;
+  if (together.defined() && !plan.order.empty()) {
+    const auto order = index_of(plan.order).to(torch::kLong);
+    together = together.index_select(0, order).index_select(1, order);
+  }
   lm::FeedForward out;
   out.value_bias = ffn.value_bias;
   int64_t begin = 0;
@@ -201,9 +211,15 @@ lm::FeedForward split(const lm::FeedForward& ffn, const LayerPlan& plan,
       out.value_bias = out.value_bias.defined() ? out.value_bias.to(torch::kFloat) + mean : mean;
     } else {
       lm::NeuronGroup kept_group;
-      kept_group.key = matrix_of(group.key, part.key, Major::output);
-      if (part.gate.defined()) kept_group.gate = matrix_of(group.key, part.gate, Major::output);
-      kept_group.value = matrix_of(group.value, part.value, Major::input);
+      const auto end = begin + group.neurons;
+      const auto own =
+          together.defined() ? together.slice(0, begin, end).slice(1, begin, end) : together;
+      const auto hears = [&](const torch::Tensor& part_rows) {
+        return matrix_of(group.key, part_rows, Major::output, moments.input);
+      };
+      kept_group.key = hears(part.key);
+      if (part.gate.defined()) kept_group.gate = hears(part.gate);
+      kept_group.value = matrix_of(group.value, part.value, Major::input, own);
       kept_group.key_bias = part.key_bias, kept_group.gate_bias = part.gate_bias;
       out.groups.push_back(std::move(kept_group));
     }
@@ -227,10 +243,13 @@ lm::FeedForward silence(const lm::FeedForward& ffn, const std::vector<int32_t>& 
   return out;
 }
 
-void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census) {
+void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census,
+           std::span<const Moments> moments) {
   require(plan.layers.size() == model->blocks.size() && census.layers.size() == plan.layers.size(),
           "plan for {} layers, census of {}, model of {}", plan.layers.size(), census.layers.size(),
           model->blocks.size());
+  require(moments.empty() || moments.size() == plan.layers.size(),
+          "moments of {} layers, model of {}", moments.size(), plan.layers.size());
   if (model->layout.experts)
     for (const auto& layer : plan.layers)
       require(layer.order.empty() && layer.groups.size() == 1,
@@ -241,7 +260,8 @@ void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census
   int64_t neurons = -1;
   bool biased = config.ffn_bias;
   for (size_t l = 0; l < plan.layers.size(); ++l) {
-    built.push_back(split(model->blocks[l].ffn, plan.layers[l], census.layers[l]));
+    built.push_back(split(model->blocks[l].ffn, plan.layers[l], census.layers[l],
+                          moments.empty() ? Moments() : moments[l]));
     int64_t left = 0;
     for (const auto& group : built.back().groups) left += group.neurons();
     require(neurons < 0 || left == neurons,

@@ -1,5 +1,6 @@
 #pragma once
 #include "cajal/models/lm/transformer.h"
+#include "cajal/surgery/moments.h"
 #include "cajal/surgery/plan.h"
 
 namespace cajal::surgery {
@@ -25,13 +26,16 @@ torch::Tensor activations(const lm::Config& config, const NeuronRows& rows, cons
 /// for the formats that stand alone. Throws Error when rows do not fill whole blocks.
 torch::Tensor encode(Format format, const torch::Tensor& rows);
 torch::Tensor decode(Format format, const torch::Tensor& stored, int64_t columns);
-/// What remains of the rows after `storage`: decode(encode(.)), or the truncated SVD.
-torch::Tensor kept(const Storage& storage, const torch::Tensor& rows);
+/// What remains of the rows after `storage`: decode(encode(.)), or the truncated SVD, weighted by
+/// the second moment [columns, columns] of what they are multiplied with. Throws Error for a
+/// weighted low rank without one.
+torch::Tensor kept(const Storage& storage, const torch::Tensor& rows,
+                   const torch::Tensor& moment = {});
 
 /// Rebuilds one FFN by a plan for its layer. Dropped neurons leave their mean output, from the
-/// census, in the value bias.
+/// census, in the value bias. Weighted low ranks need `moments`.
 lm::FeedForward split(const lm::FeedForward& ffn, const LayerPlan& plan,
-                      const atlas::LayerCensus& census);
+                      const atlas::LayerCensus& census, const Moments& moments = {});
 
 /// The FFN with the values of these neurons (by their original numbers) set to 0: they write
 /// nothing.
@@ -39,6 +43,7 @@ lm::FeedForward silence(const lm::FeedForward& ffn, const std::vector<int32_t>& 
 
 /// Rebuilds every FFN of a model in memory. Throws Error when plan and model do not fit; the model
 /// is then as it was. All layers must keep as many neurons.
-void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census);
+void split(lm::Transformer& model, const Plan& plan, const atlas::Census& census,
+           std::span<const Moments> moments = {});
 
 }  // namespace cajal::surgery
