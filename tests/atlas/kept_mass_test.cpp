@@ -18,7 +18,7 @@ lm::Adapted adapted(lm::AdaptedAttention attention) {
                                                     {"n_positions", 32}},
                                                    "test"),
                               1, 0.5);
-  return lm::Adapted(model, {.rank = 2, .blocks = 0, .attention = attention}, 1);
+  return lm::Adapted(model, lm::AdapterOptions{.rank = 2, .blocks = 0, .attention = attention}, 1);
 }
 
 TEST(KeptMass, ExactKeysHoldMostAndRandomOnesAboutTheirShare) {

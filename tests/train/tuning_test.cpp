@@ -34,16 +34,17 @@ TEST(RecallTuning, AsksOnlyForWhatFollowsQueriedKeys) {
 
 TEST(RecallTuning, AnUntrainedModelRecallsNothing) {
   const data::AssocRecallOptions o{.pairs = 2, .queries = 2, .tokens = 16};
-  lm::Adapted model(lm::initialise(lm::config_from_json({{"model_type", "gpt2"},
-                                                         {"n_embd", 16},
-                                                         {"n_layer", 1},
-                                                         {"n_inner", 24},
-                                                         {"n_head", 2},
-                                                         {"vocab_size", 96},
-                                                         {"n_positions", 16}},
-                                                        "test"),
-                                   1),
-                    {.rank = 2, .blocks = 0, .attention = lm::AdaptedAttention::dense}, 1);
+  lm::Adapted model(
+      lm::initialise(lm::config_from_json({{"model_type", "gpt2"},
+                                           {"n_embd", 16},
+                                           {"n_layer", 1},
+                                           {"n_inner", 24},
+                                           {"n_head", 2},
+                                           {"vocab_size", 96},
+                                           {"n_positions", 16}},
+                                          "test"),
+                     1),
+      lm::AdapterOptions{.rank = 2, .blocks = 0, .attention = lm::AdaptedAttention::dense}, 1);
   EXPECT_LT(recalled(model, o, 70), 0.2);
   EXPECT_THROW(recalled(model, o, 0), Error);
 }

@@ -20,7 +20,7 @@ Rows::Rows(Lab& lab, const std::string& part,
   for (const uint64_t seed : lab.seeds()) {
     const auto rows = lab.part(part, seed, [&] {
       std::vector<KeptRow> kept;
-      for (const auto& row : run(seed)) kept.push_back({row.name, row.values});
+      for (const auto& [name, values] : run(seed)) kept.push_back({name, values});
       return kept;
     });
     if (lines_.empty())
@@ -52,6 +52,7 @@ void Rows::write(Lab& lab, const std::string& title,
                  const std::vector<std::string>& columns) const {
   auto table = lab.table(title, columns);
   for (const auto& line : lines_) {
+    if (line.columns.size() + 1 != columns.size()) continue;
     std::vector<Cell> cells{line.name};
     cells.insert(cells.end(), line.columns.begin(), line.columns.end());
     table.add(std::move(cells));

@@ -1,17 +1,15 @@
 #pragma once
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cajal/study/study.h"
 
 namespace cajal::study {
 
-/// A line of a table as one seed measures it.
-struct Row {
-  std::string name = {};
-  std::vector<double> values = {};
-};
+/// A line of a table as one seed measures it: its name and figures.
+using Row = std::pair<std::string, std::vector<double>>;
 
 /// A table of which every seed measures the same lines.
 class Rows {
@@ -22,7 +20,8 @@ class Rows {
 
   /// What the seeds measured there. Throws Error for a name that no line has.
   const Figure& at(const std::string& name, size_t column = 0) const;
-  /// The first of the `columns` is that of the names.
+  /// A table of all lines that have so many figures as there are `columns` after the first, which
+  /// is that of the names.
   void write(Lab& lab, const std::string& title, const std::vector<std::string>& columns) const;
 
  private:

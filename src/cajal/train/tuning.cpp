@@ -14,12 +14,6 @@
 namespace cajal::train {
 namespace {
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::nth_element(values.begin(), values.begin() + std::ssize(values) / 2, values.end());
-  return values[values.size() / 2];
-}
-
 torch::optim::AdamW optimizer_of(const std::vector<torch::Tensor>& parameters,
                                  const TuningOptions& o) {
   std::vector<torch::Tensor> decayed, others;
