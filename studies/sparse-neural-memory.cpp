@@ -1,66 +1,13 @@
 #include <cmath>
 #include <map>
 
-#include "cajal/core/timing.h"
-#include "cajal/layers/ffn/balancing.h"
-#include "cajal/layers/ffn/sparse_memory.h"
 #include "cajal/study/subject.h"
-#include "cajal/surgery/split.h"
-#include "cajal/train/classifier.h"
-#include "cajal/train/small_language.h"
+#include "cajal/surgery/as_memory.h"
+#include "cajal/train/sparse_memory.h"
 
 namespace {
 using namespace cajal;
 using study::Figure;
-
-struct Row {
-  std::string name;
-  SparseMemoryOptions options;
-};
-
-/// The selectors of the dossier over a memory of `times` the dense FFN's cells.
-std::vector<Row> rows_of(int64_t width, int64_t dense, int64_t times, int64_t layers,
-                         const std::vector<int64_t>& blocks) {
-  SparseMemoryOptions base{.width = width, .neurons = times * dense, .layers = layers};
-  const auto with = [&](Selector selector, int64_t block,
-                        const std::function<void(SparseMemoryOptions&)>& more = {}) {
-    auto o = base;
-    o.selector = selector, o.block = block, o.active_blocks = dense / block;
-    if (more) more(o);
-    return o;
-  };
-  std::vector<Row> rows = {
-      {"wide (all cells)",
-       with(Selector::avg_k, times * dense, [](auto& o) { o.active_blocks = 1; })},
-      {"Switch", with(Selector::switched, dense, [](auto& o) { o.losses = true; })},
-      {"Switch without its loss",
-       with(Selector::switched, dense, [](auto& o) { o.losses = true, o.auxiliary = 0; })},
-      {"hash of 1 byte", with(Selector::random_hash, dense)},
-      {"hash of 2 bytes",
-       with(Selector::random_hash, dense, [](auto& o) { o.ngram = 2, o.ids = 4096; })}};
-  for (const auto block : blocks) {
-    rows.push_back({"Avg-K", with(Selector::avg_k, block)});
-    if (block < dense)
-      rows.push_back({"hash of 2 bytes", with(Selector::random_hash, block,
-                                              [](auto& o) { o.ngram = 2, o.ids = 4096; })});
-  }
-  const auto middle = blocks.size() > 1 ? blocks[1] : blocks[0];
-  rows.push_back({"Avg-K, gate softmax",
-                  with(Selector::avg_k, middle, [](auto& o) { o.gate = BlockGate::softmax; })});
-  rows.push_back({"Avg-K, gate sigmoid",
-                  with(Selector::avg_k, middle, [](auto& o) { o.gate = BlockGate::sigmoid; })});
-  rows.push_back({"noisy top-2 experts",
-                  with(Selector::noisy_top_k, dense / 2, [](auto& o) { o.losses = true; })});
-  rows.push_back({"Avg-K, shared experts", with(Selector::avg_k, middle, [&](auto& o) {
-                    o.active_blocks -= 1, o.shared = middle;
-                  })});
-  rows.push_back({"VanillaM", with(Selector::vanilla, 1)});
-  rows.push_back({"LoRKM", with(Selector::low_rank, 1, [&](auto& o) { o.rank = width / 4; })});
-  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(times * dense)));
-  rows.push_back(
-      {"PKM-FFN", with(Selector::product_key, 1, [&](auto& o) { o.neurons = side * side; })});
-  return rows;
-}
 
 class OnLanguage {
  public:
@@ -109,59 +56,36 @@ class OnLanguage {
                     "share of its FFN", "bits/byte", "use entropy", "dead blocks", "tokens/s"});
     const auto blocks =
         lab_.by_scale<std::vector<int64_t>>({64, 16}, {256, 64, 16}, {2048, 512, 128, 64, 32});
-    Row dense{"dense",
-              {.width = preset_.width,
-               .neurons = preset_.neurons,
-               .block = preset_.neurons,
-               .layers = preset_.layers}};
+    const train::MemoryPlan dense{"dense",
+                                  {.width = preset_.width,
+                                   .neurons = preset_.neurons,
+                                   .block = preset_.neurons,
+                                   .layers = preset_.layers}};
     add(table, dense);
-    for (const auto& row : rows_of(preset_.width, preset_.neurons, times_, preset_.layers, blocks))
+    for (const auto& row :
+         train::memory_plans(preset_.width, preset_.neurons, times_, preset_.layers, blocks))
       add(table, row);
     claims(blocks);
   }
 
  private:
-  static std::string key(const Row& row) {
+  static std::string key(const train::MemoryPlan& row) {
     return fmt::format("{}/{}", row.name, row.options.block);
   }
 
-  void add(study::TableWriter& table, const Row& row) {
+  void add(study::TableWriter& table, const train::MemoryPlan& row) {
     const auto cost = cost_of(row.options);
-    const auto f = lab_.over_seeds(
-        row.name + fmt::format(", g {}", row.options.block),
-        [&](uint64_t seed) -> std::vector<double> {
-          train::SmallLanguageModel model(preset_, seed, lab_.device());
-          auto counts = std::make_shared<torch::Tensor>();
-          SparseMemory first{nullptr};
-          for (int64_t layer = 1; layer < preset_.layers; layer += 2) {
-            SparseMemory memory(row.options);
-            if (!first) first = memory;
-            model.replace(layer, memory.ptr(),
-                          [memory, counts, &model, watched = first.ptr() == memory.ptr()](
-                              const torch::Tensor& x, const torch::Tensor& ids) mutable {
-                            const auto [y, loss] = memory->forward(x, ids);
-                            model.add_loss(loss);
-                            if (watched && !memory->is_training()) {
-                              const auto chosen =
-                                  memory->select(x.reshape({-1, x.size(-1)}), ids).blocks.cpu();
-                              const auto more = balancing::count(chosen, memory->blocks());
-                              *counts = counts->defined() ? *counts + more : more;
-                            }
-                            return y;
-                          });
-          }
-          model.fit(train_);
-          const Stopwatch clock;
-          const double bits = model.bits_per_byte(valid_);
-          const double rate = static_cast<double>(valid_.numel()) / clock.seconds();
-          const auto use = balancing::use_of(*counts);
-          return {bits,
-                  use.entropy,
-                  use.dead(),
-                  rate,
-                  static_cast<double>(model.parameter_count()),
-                  static_cast<double>(model.base_multiply_adds())};
-        });
+    const auto f = lab_.over_seeds(fmt::format("{}, g {}", row.name, row.options.block),
+                                   [&](uint64_t seed) -> std::vector<double> {
+                                     const auto found = train::fit_memory_language(
+                                         preset_, row.options, train_, valid_, seed, lab_.device());
+                                     return {found.bits_per_byte,
+                                             found.use_entropy,
+                                             found.dead_blocks,
+                                             found.bytes_per_second,
+                                             static_cast<double>(found.parameters),
+                                             static_cast<double>(found.base_multiply_adds)};
+                                   });
     const auto stored = std::llround(f[4].mean()), base = std::llround(f[5].mean());
     const int64_t memories = preset_.layers / 2,
                   all = base + memories * (cost.memory + cost.selector);
@@ -229,25 +153,9 @@ void on_facts(study::Lab& lab) {
   auto table =
       lab.table(fmt::format("facts held of {}", facts), {"memory", "cells", "read", "facts"});
   const auto held = [&](const std::string& name, SparseMemoryOptions o) {
-    o.width = width, o.outputs = 64, o.deviation = 0, o.bias = true;
+    o.width = width;
     const auto count = lab.over_seeds("facts, " + name, [&](uint64_t) {
-      const auto x = torch::randn({facts, width}), y = torch::randint(64, {facts}, torch::kLong);
-      const train::ClassifierData data{"facts", {x, y}, {x, y}, {x, y}};
-      SparseMemory memory(o);
-      train::Classifier c{memory->parameters(), {}, [&](const torch::Tensor& in) {
-                            return std::get<0>(memory->forward(in));
-                          }};
-      c.loss = [&](const torch::Tensor& in, const torch::Tensor& target, int64_t) {
-        return -torch::log_softmax(std::get<0>(memory->forward(in)), -1)
-                    .gather(1, target.unsqueeze(1))
-                    .mean();
-      };
-      const auto run = train::fit(c, data,
-                                  {.epochs = lab.by_scale(2, 120, 300),
-                                   .batch = 512,
-                                   .learning_rate = 5e-3,
-                                   .weight_decay = 0});
-      return run.valid * static_cast<double>(facts);
+      return train::facts_held(o, facts, lab.by_scale(2, 120, 300));
     });
     table.row(name, o.neurons, o.block * o.active_blocks, count);
     return count.mean();
@@ -276,34 +184,13 @@ void on_trained(study::Lab& lab) {
                                             {"Avg-K", Selector::avg_k, int64_t{1}},
                                             {"VanillaM", Selector::vanilla, int64_t{1}},
                                             {"random", Selector::random_hash, unit}}) {
-      SparseMemoryOptions o{.width = subject->config().width,
-                            .neurons = neurons,
-                            .block = g,
-                            .active_blocks = std::llround(share * static_cast<double>(neurons) /
-                                                          static_cast<double>(g)),
-                            .selector = selector,
-                            .bias = true};
-      o.ids = 1;
+      SparseMemoryOptions o{.block = g, .selector = selector};
+      o.active_blocks = std::llround(share * static_cast<double>(neurons) / static_cast<double>(g));
       const auto part =
           fmt::format("opt-classics, {}, g {}, {} cells", name, g, o.active_blocks * g);
       const double bits = lab.part(part, [&, o] {
         auto form = subject->copy();
-        for (auto& block : form->blocks) {
-          const auto rows = surgery::neuron_rows(block.ffn);
-          SparseMemory memory(o);
-          memory->eval();
-          const torch::NoGradGuard no_grad;
-          memory->key.copy_(rows.key), memory->value.copy_(rows.value);
-          if (rows.key_bias.defined()) memory->bias_key.copy_(rows.key_bias);
-          memory->bias_value.zero_();
-          const auto end = block.ffn.value_bias;
-          block.ffn.instead = [memory, end](const torch::Tensor& x) mutable {
-            const auto ids = torch::zeros({x.numel() / x.size(-1)}, torch::kLong);
-            const auto y = std::get<0>(
-                memory->forward(x, ids.view(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)))));
-            return end.defined() ? y + end : y;
-          };
-        }
+        surgery::read_in_blocks(form, o);
         return subject->bits_per_byte(form);
       });
       table.row(name, g, o.active_blocks * g, bits, bits / dense - 1);
@@ -314,20 +201,24 @@ void run(study::Lab& lab) {
   OnLanguage(lab).run();
   on_facts(lab);
   on_trained(lab);
-  const SparseMemoryOptions o{
-      .width = 1024, .neurons = 16 * 4096, .block = 64, .active_blocks = 64};
-  const auto cost = cost_of(o);
-  lab.claim("E 16, g 64: multiply-adds of Avg-K's choice over those of its memory")
-      .paper("about 1 % of a model")
-      .measured(static_cast<double>(cost.selector) / static_cast<double>(cost.memory))
-      .in_percent()
-      .between(0.1249, 0.1251);
+  for (const auto& [g, share] : {std::pair{64, 0.125}, {256, 0.03125}}) {
+    const auto cost =
+        cost_of({.width = 1024, .neurons = 16 * 4096, .block = g, .active_blocks = 4096 / g});
+    lab.claim(fmt::format("E 16, g {}: multiply-adds of Avg-K's choice over its memory's", g))
+        .paper("about 1 % of a model")
+        .measured(static_cast<double>(cost.selector) / static_cast<double>(cost.memory))
+        .in_percent()
+        .between(share - 1e-4, share + 1e-4);
+  }
   lab.not_shown("perplexities after 60 B tokens",
                 "the text has 0.1 B bytes; only orders can be compared");
   lab.not_shown("llama-classics read in blocks",
                 "its neurons are gated: two keys each, which a key-value memory does not have");
-  lab.note(
-      "Paths, gradients, capacity, and the limits of every selector are tested in tests/layers.");
+  lab.not_shown("the paths agree to 1e-5 with gradients; Avg-K of g 1 chooses VanillaM's cells",
+                "facts of the code: tests/layers/sparse_memory_test.cpp");
+  if (lab.scale() != study::Scale::full)
+    lab.not_shown("orders at E = 16 and 0.7 of the dense speed on a GPU",
+                  "the standard form has E = 4, a small network and a processor; --full has both");
 }
 
 const auto registered = study::add({.slug = "sparse-neural-memory"}, run);

@@ -118,6 +118,16 @@ TEST(FeedForwardTree, IsBitwiseTheSameForEveryNumberOfThreadsAndAsOneTokenAlone)
               std::vector(&one[b * 64], &one[b * 64] + 64));
 }
 
+TEST(FeedForwardTree, IsBitwiseTheSameForOneTokenThatAllThreadsAnswer) {
+  for (const auto format : {Format::f32, Format::q8_0, Format::q4_K}) {
+    const int64_t width = block_values(format) == 256 ? 512 : 320;
+    const Tree tree(format, 3, 512, width, 2 * width, Law::gelu);
+    const auto x = normals(width, 5);
+    const auto one = output(tree.view, x);
+    for (const int threads : {2, 3}) ASSERT_EQ(output(tree.view, x, threads), one) << threads;
+  }
+}
+
 TEST(FeedForwardTree, GoesRightOnATie) {
   Tree tree(Format::f32, 1, 1, 8, 8);
   tree.node_bias[0] = 0;

@@ -71,12 +71,25 @@ TEST(FastFeedForward, HardTrainingFormInferenceFormAndPackedFormAgree) {
                              .depth = depth,
                              .master = master});
           const auto x = torch::randn({rows, 7});
-          const auto hard = layer->trace(x, /*hard=*/true).y;
+          const auto hard = layer->trace(x, TreeForm::hard).y;
           EXPECT_LT(difference(hard, layer->infer(x)), 1e-5) << depth << " " << leaf_width;
           auto packed = torch::full({rows, 5}, 7.0f);
           fff::PackedTree(*layer).run(x.data_ptr<float>(), rows, packed.data_ptr<float>(), threads);
           EXPECT_LT(difference(hard, packed), 1e-5) << depth << " " << leaf_width;
         }
+}
+
+TEST(FastFeedForward, TheStraightFormAnswersHardAndHasAGradientForItsNodes) {
+  auto layer = tree({.width = 6, .outputs = 4, .leaf_width = 2, .depth = 3});
+  const auto x = torch::randn({9, 6});
+  const auto straight = layer->trace(x, TreeForm::straight).y;
+  EXPECT_LT(difference(straight, layer->trace(x, TreeForm::hard).y), 1e-5);
+  straight.square().sum().backward();
+  EXPECT_GT(layer->node_w.grad().abs().sum().item<double>(), 0);
+  layer->zero_grad();
+  layer->trace(x, TreeForm::hard).y.square().sum().backward();
+  EXPECT_FALSE(layer->node_w.grad().defined() &&
+               layer->node_w.grad().abs().sum().item<double>() > 0);
 }
 
 TEST(FastFeedForward, DepthZeroIsADenseFeedForwardNetwork) {

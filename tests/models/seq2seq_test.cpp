@@ -84,6 +84,27 @@ TEST(Seq2Seq, SharedEncoderWithoutDecoderNetworksSavesWhatTheFormulaSays) {
   EXPECT_GT(static_cast<double>(own - left) / static_cast<double>(own), 0.37);
 }
 
+TEST(Seq2Seq, ADecodedWordReadsNothingOfTheEncoder) {
+  const auto base = small();
+  const auto own = model(base), none = model(planned(base, "no_enc"));
+  EXPECT_EQ(own->decoder_parameters(), none->decoder_parameters());
+  const int64_t norms = 2 * 2 * 16, final_norm = 2 * 16, attention = 4 * (16 * 16 + 16);
+  EXPECT_EQ(own->parameter_count() - own->decoder_parameters(),
+            own->ffn_parameters(true) + 2 * (attention + norms) + final_norm);
+}
+
+TEST(Seq2Seq, RivalsHaveTheParametersTheyAreNamedFor) {
+  auto base = small();
+  base.width = 64, base.neurons = 256, base.encoder = base.decoder = FfnPlan(6, "own");
+  const auto count = [&](const char* name) {
+    return static_cast<double>(model(planned(base, name))->parameter_count());
+  };
+  EXPECT_NEAR(count("small_ff") / count("shared_enc_no_dec"), 1, 0.01);
+  EXPECT_NEAR(count("deep_shallow") / count("baseline"), 1, 0.03);
+  EXPECT_EQ(planned(base, "deep_shallow").decoder.size(), 1u);
+  EXPECT_LT(count("shared_layers"), count("baseline"));
+}
+
 TEST(Seq2Seq, ABeamOfOneIsGreedy) {
   auto m = model(small());
   const auto source = ids(1, 6);

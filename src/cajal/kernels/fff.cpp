@@ -1,6 +1,7 @@
 #include "cajal/kernels/fff.h"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 #include <vector>
 
@@ -96,8 +97,9 @@ float DotOne(const RowMatrix& matrix, int64_t r, const float* x) {
 /// The streams that are read side by side.
 constexpr int kStreams = 4;
 
-/// out[i] = row first + i . x.
-void DotLeaf(const RowMatrix& matrix, int64_t first, int64_t count, const float* x, float* out) {
+/// out[i] = row first + i . x; the rows of `then` from `first` on are read after them.
+void DotLeaf(const RowMatrix& matrix, const RowMatrix& then, int64_t first, int64_t count,
+             const float* x, float* out) {
   WithDecoder(matrix.format, [&](auto decoder) HWY_ATTR {
     using Decoder = decltype(decoder);
     int64_t i = 0;
@@ -107,7 +109,9 @@ void DotLeaf(const RowMatrix& matrix, int64_t first, int64_t count, const float*
       float sums[kRows];
       for (int r = 0; r < kRows; ++r) {
         row[r] = matrix.row(first + i + r);
-        next[r] = matrix.row(std::min(first + i + r + kRows, matrix.rows - 1));
+        const int64_t after = i + r + kRows;
+        next[r] = after < count ? matrix.row(first + after)
+                                : then.row(first + std::min<int64_t>(after - count, count - 1));
       }
       Dot<Decoder, kRows>(row, next, matrix.width, x, sums);
       std::copy_n(sums, kRows, out + i);
@@ -118,9 +122,10 @@ void DotLeaf(const RowMatrix& matrix, int64_t first, int64_t count, const float*
   });
 }
 
-/// y += the sum over i of a[i] row rows[i].
-void AxpyRows(const RowMatrix& matrix, const int64_t* rows, int64_t count, const float* a,
-              float* y) {
+/// y += the sum over i of a[i] row rows[i], of its columns [begin, end); `begin` starts a block.
+void AxpyRows(const RowMatrix& matrix, int64_t begin, int64_t end, const int64_t* rows,
+              int64_t count, const float* a, float* y) {
+  const int64_t skipped = row_bytes(matrix.format, begin);
   WithDecoder(matrix.format, [&](auto decoder) HWY_ATTR {
     using Decoder = decltype(decoder);
     int64_t i = 0;
@@ -128,10 +133,10 @@ void AxpyRows(const RowMatrix& matrix, const int64_t* rows, int64_t count, const
       constexpr int kRows = size;
       const uint8_t *row[kRows], *next[kRows];
       for (int r = 0; r < kRows; ++r) {
-        row[r] = matrix.row(rows[i + r]);
-        next[r] = matrix.row(rows[std::min(i + r + kRows, count - 1)]);
+        row[r] = matrix.row(rows[i + r]) + skipped;
+        next[r] = matrix.row(rows[std::min(i + r + kRows, count - 1)]) + skipped;
       }
-      Axpy<Decoder, kRows>(row, next, matrix.width, a + i, y);
+      Axpy<Decoder, kRows>(row, next, end - begin, a + i, y);
       i += kRows;
     };
     while (i + kStreams <= count) tile(std::integral_constant<int, kStreams>());
@@ -183,15 +188,19 @@ class Padded {
   std::vector<float> copy_;
 };
 
-/// The start of a row, enough for the processor to foresee the rest, or more of it.
-void prefetch(const RowMatrix& matrix, int64_t row, int64_t most = 512) {
-  const int64_t bytes = std::min(most, row_bytes(matrix.format, matrix.width));
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(matrix.row(row) + at, 0, 2);
+/// The bytes [from, to) of a row.
+void prefetch(const RowMatrix& matrix, int64_t row, int64_t from, int64_t to) {
+  to = std::min(to, row_bytes(matrix.format, matrix.width));
+  for (int64_t at = from; at < to; at += 64) __builtin_prefetch(matrix.row(row) + at, 0, 2);
 }
+constexpr int64_t kWhole = 1 << 20;
+
+/// Of each child of a node: which one is wanted is known too late, and the other is read in vain.
+constexpr int64_t kGuessed = 512;
 
 /// What the kernels read first of `count` rows: as much as they ask for ahead of themselves.
 void prefetch_rows(const RowMatrix& matrix, int64_t first, int64_t count) {
-  for (int64_t r = first; r < first + count; ++r) prefetch(matrix, r, 1024);
+  for (int64_t r = first; r < first + count; ++r) prefetch(matrix, r, 0, 1024);
 }
 
 /// Up to kTogether tokens from `first` on, level by level.
@@ -202,15 +211,20 @@ void descend(const FeedForwardTree& tree, const Padded& x, int64_t first, int64_
     const int64_t row = (int64_t{1} << level) - 1, below = 2 * row + 1;
     for (int64_t b = first; b < first + count; ++b) {
       const int64_t node = row + leaf[b];
-      if (count == 1 && level + 1 < tree.depth) {  // which child is wanted is known too late
-        prefetch(tree.node, below + 2 * leaf[b]);
-        prefetch(tree.node, below + 2 * leaf[b] + 1);
+      if (count == 1) {
+        prefetch(tree.node, node, level > 0 ? kGuessed : 0, kWhole);
+        for (int64_t child = 2 * leaf[b]; child < 2 * leaf[b] + 2; ++child)
+          if (level + 1 < tree.depth)
+            prefetch(tree.node, below + child, 0, kGuessed);
+          else
+            for (int64_t i = 0; i < std::min<int64_t>(4, tree.leaf_width()); ++i)
+              prefetch(tree.key, child * tree.leaf_width() + i, 0, kGuessed);
       }
       const float score = HWY_DYNAMIC_DISPATCH(DotOne)(tree.node, node, x[b]) +
                           (tree.node_bias ? tree.node_bias[node] : 0);
       leaf[b] = 2 * leaf[b] + (score >= 0);
       // The whole row: the other tokens' nodes are read before it is needed.
-      if (count > 1 && level + 1 < tree.depth) prefetch(tree.node, below + leaf[b], 4096);
+      if (count > 1 && level + 1 < tree.depth) prefetch(tree.node, below + leaf[b], 0, kWhole);
     }
   }
 }
@@ -223,34 +237,85 @@ void descend(const FeedForwardTree& tree, const Padded& x, int64_t batch, int32_
   });
 }
 
-/// y = Σ of hidden[i] value row rows[i], over those that are not zero.
+/// y = Σ of hidden[i] value row rows[i] over those that are not zero, of the columns [begin, end).
 void add_values(const RowMatrix& value, const float* bias, float* hidden, int64_t* rows,
-                int64_t count, float* y) {
+                int64_t count, float* y, int64_t begin, int64_t end) {
   thread_local std::vector<float> sums;
   int64_t active = 0;
   for (int64_t i = 0; i < count; ++i) {
     if (hidden[i] == 0) continue;
     hidden[active] = hidden[i], rows[active++] = rows[i];
   }
-  sums.assign(round_up(value.width, 32), 0);
-  if (bias) std::copy_n(bias, value.width, sums.begin());
-  HWY_DYNAMIC_DISPATCH(AxpyRows)(value, rows, active, hidden, sums.data());
-  std::copy_n(sums.begin(), value.width, y);
+  sums.assign(round_up(end - begin, 32), 0);
+  if (bias) std::copy(bias + begin, bias + end, sums.begin());
+  HWY_DYNAMIC_DISPATCH(AxpyRows)(value, begin, end, rows, active, hidden, sums.data());
+  std::copy_n(sums.begin(), end - begin, y + begin);
+}
+
+/// hidden[i] = key · x + bias of the neurons [begin, end) of a leaf.
+void hear(const FeedForwardTree& tree, int64_t leaf, int64_t begin, int64_t end, const float* x,
+          float* hidden) {
+  const int64_t first = leaf * tree.leaf_width();
+  HWY_DYNAMIC_DISPATCH(DotLeaf)
+  (tree.key, tree.value, first + begin, end - begin, x, hidden + begin);
+  if (tree.key_bias)
+    for (int64_t i = begin; i < end; ++i) hidden[i] += tree.key_bias[first + i];
+}
+
+/// The columns [begin, end) of y, from what the neurons of a leaf have heard.
+void speak(const FeedForwardTree& tree, int64_t leaf, const float* heard, float* y, int64_t begin,
+           int64_t end) {
+  thread_local std::vector<float> hidden;
+  thread_local std::vector<int64_t> rows;
+  const int64_t count = tree.leaf_width();
+  hidden.resize(count), rows.resize(count);
+  std::iota(rows.begin(), rows.end(), leaf * count);
+  apply_law(tree.law, heard, count, hidden.data());
+  add_values(tree.value, tree.value_bias ? tree.value_bias + leaf * tree.outputs() : nullptr,
+             hidden.data(), rows.data(), count, y, begin, end);
 }
 
 void answer(const FeedForwardTree& tree, int64_t leaf, const float* x, float* y) {
-  thread_local std::vector<float> hidden;
-  thread_local std::vector<int64_t> rows;
-  const int64_t count = tree.leaf_width(), first = leaf * count;
-  hidden.resize(count), rows.resize(count);
-  std::iota(rows.begin(), rows.end(), first);
-  prefetch_rows(tree.value, first, std::min<int64_t>(count, 8));  // some of them will be active
-  HWY_DYNAMIC_DISPATCH(DotLeaf)(tree.key, first, count, x, hidden.data());
-  if (tree.key_bias)
-    for (int64_t i = 0; i < count; ++i) hidden[i] += tree.key_bias[first + i];
-  apply_law(tree.law, hidden.data(), count, hidden.data());
-  add_values(tree.value, tree.value_bias ? tree.value_bias + leaf * tree.outputs() : nullptr,
-             hidden.data(), rows.data(), count, y);
+  thread_local std::vector<float> heard;
+  heard.resize(tree.leaf_width());
+  hear(tree, leaf, 0, tree.leaf_width(), x, heard.data());
+  speak(tree, leaf, heard.data(), y, 0, tree.outputs());
+}
+
+/// Leaves of as many bytes are worth more than one thread for a token alone.
+constexpr int64_t kShared = 96 << 10;
+
+void wait_for(const auto& ready) {
+  while (!ready()) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+}
+
+/// One token by all threads: while one descends, the others wait for the leaf that it finds; each
+/// hears for a part of the neurons and then speaks for a part of the columns.
+void answer_by_all(const FeedForwardTree& tree, const Padded& x, float* y, ThreadPool& threads) {
+  const int64_t parts = threads.size(), count = tree.leaf_width();
+  const int64_t grain = std::max<int64_t>(32, block_values(tree.value.format));
+  const int64_t blocks = (tree.outputs() + grain - 1) / grain;
+  std::vector<float> heard(count);
+  std::atomic<int32_t> found = -1;
+  std::atomic<int64_t> done = 0;
+  threads.run([&](int part) {
+    if (part == 0) {
+      int32_t leaf;
+      descend(tree, x, 0, 1, &leaf);
+      found = leaf;
+    }
+    wait_for([&] { return found >= 0; });
+    hear(tree, found, count * part / parts, count * (part + 1) / parts, x[0], heard.data());
+    ++done;
+    wait_for([&] { return done == parts; });
+    const int64_t begin = blocks * part / parts * grain;
+    const int64_t end = std::min(tree.outputs(), blocks * (part + 1) / parts * grain);
+    if (begin < end) speak(tree, found, heard.data(), y, begin, end);
+  });
 }
 
 /// Tokens in the order of their leaves, and where each leaf's tokens begin.
@@ -301,6 +366,9 @@ void tree_feed_forward(const FeedForwardTree& tree, const float* x, int64_t batc
   check(tree);
   const Padded padded(x, batch, tree.width());
   if (batch == 1) {
+    const int64_t bytes = tree.leaf_width() * (row_bytes(tree.key.format, tree.width()) +
+                                               row_bytes(tree.value.format, tree.outputs()));
+    if (threads.size() > 1 && bytes >= kShared) return answer_by_all(tree, padded, y, threads);
     int32_t leaf;
     descend(tree, padded, 0, 1, &leaf);
     return answer(tree, leaf, padded[0], y);
@@ -341,10 +409,12 @@ void forest_feed_forward(const NodeForest& forest, const float* x, int64_t batch
       int64_t node = 0;
       for (int64_t level = 0; level <= forest.depth; ++level) {
         rows.push_back(tree * forest.nodes() + node);
-        if (level < forest.depth) {
-          prefetch(forest.key, rows.back() + node + 1);  // the left child, then the right one
-          prefetch(forest.key, rows.back() + node + 2);
-        }
+        prefetch(forest.key, rows.back(), level > 0 ? kGuessed : 0, kWhole);
+        if (level < forest.depth)
+          for (const int64_t child : {node + 1, node + 2})
+            prefetch(forest.key, rows.back() + child, 0, kGuessed);
+        // Memory is idle while a decision waits for its row.
+        prefetch(forest.value, rows.back(), 0, kWhole);
         const float score = HWY_DYNAMIC_DISPATCH(DotOne)(forest.key, rows.back(), padded[b]) +
                             (forest.key_bias ? forest.key_bias[rows.back()] : 0);
         hidden.push_back(score);
@@ -353,7 +423,8 @@ void forest_feed_forward(const NodeForest& forest, const float* x, int64_t batch
     }
     const auto count = static_cast<int64_t>(hidden.size());
     apply_law(forest.law, hidden.data(), count, hidden.data());
-    add_values(forest.value, nullptr, hidden.data(), rows.data(), count, y + b * forest.outputs());
+    add_values(forest.value, nullptr, hidden.data(), rows.data(), count, y + b * forest.outputs(),
+               0, forest.outputs());
   });
 }
 

@@ -26,7 +26,7 @@ TreeScore fit_tree(FastFeedForward& layer, const ClassifierData& data,
   for (const auto& phase : phases) {
     Classifier classifier{layer->parameters(), {}, infer};
     classifier.loss = [&](const torch::Tensor& x, const torch::Tensor& y, int64_t epoch) {
-      const auto traced = layer->trace(x);
+      const auto traced = layer->trace(x, phase.form);
       auto loss = cross_entropy(traced.y, y);
       if (const double h = ramp(phase, epoch); h > 0) loss = loss + h * traced.entropy();
       return phase.balance > 0 ? loss + phase.balance * traced.balance() : loss;

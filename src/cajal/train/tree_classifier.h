@@ -14,7 +14,8 @@ struct TreePhase {
   int64_t epochs = 40;
   double entropy_from = 0.1, entropy_to = 3;
   double balance = 0;
-  double keep_from = 0.5;  // share of the epochs after which the best state may be kept
+  double keep_from = 0.5;          // share of the epochs after which the best state may be kept
+  TreeForm form = TreeForm::soft;  // of the answer that the CE judges
 };
 
 /// Accuracies of the hard inference form unless they say soft.

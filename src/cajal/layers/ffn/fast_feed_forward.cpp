@@ -114,7 +114,7 @@ void FastFeedForwardImpl::count(const torch::Tensor& right, const Trace& trace) 
   if (nodes() > 0) node_usage.add_(fff::reach_weights(c, options.depth).sum(0));
 }
 
-FastFeedForwardImpl::Trace FastFeedForwardImpl::trace(const torch::Tensor& x, bool hard) {
+FastFeedForwardImpl::Trace FastFeedForwardImpl::trace(const torch::Tensor& x, TreeForm form) {
   const auto rows = rows_of(x);
   const auto logits = torch::addmm(node_b.t(), rows, node_w.t());
   Trace out;
@@ -127,8 +127,11 @@ FastFeedForwardImpl::Trace FastFeedForwardImpl::trace(const torch::Tensor& x, bo
   }
   out.weights = fff::leaf_weights(out.right, options.depth);
   out.leaf = fff::leaf_of(signs, options.depth);
-  const auto weights =
-      hard ? torch::one_hot(out.leaf, leaves()).to(rows.scalar_type()) : out.weights;
+  auto weights = out.weights;
+  if (form != TreeForm::soft) {
+    const auto chosen = torch::one_hot(out.leaf, leaves()).to(rows.scalar_type());
+    weights = form == TreeForm::straight ? weights + (chosen - weights).detach() : chosen;
+  }
   auto sizes = x.sizes().vec();
   sizes.back() = options.outputs;
   out.y = blend(mixture(rows, weights), rows).reshape(sizes);
@@ -166,7 +169,7 @@ torch::Tensor FastFeedForwardImpl::leaf(const torch::Tensor& x) const {
 std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> FastFeedForwardImpl::forward(
     const torch::Tensor& x) {
   if (options.form == TreeForm::inference && !options.losses) return {infer(x), {}, {}};
-  const auto traced = trace(x, options.form != TreeForm::soft);
+  const auto traced = trace(x, options.form);
   if (!options.losses) return {traced.y, {}, {}};
   return {traced.y, traced.entropy(), traced.balance()};
 }

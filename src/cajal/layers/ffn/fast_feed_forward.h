@@ -9,6 +9,7 @@ namespace cajal {
 enum class TreeForm {
   soft,      // all, each by the probability of its path: differentiable
   hard,      // all are computed, the one at the end of the path counts
+  straight,  // hard's answer with soft's gradient
   inference  // one path of nodes and one leaf are computed
 };
 
@@ -66,8 +67,8 @@ class FastFeedForwardImpl : public torch::nn::Module {
     torch::Tensor entropy() const;  // [] mean over rows and nodes in nats; 0 without nodes
     torch::Tensor balance() const;  // [] balancing::load_balance
   };
-  /// All leaves computed; mixed softly, or with `hard` only the leaf of the path.
-  Trace trace(const torch::Tensor& x, bool hard = false);
+  /// All leaves computed and mixed as `form` says; `inference` counts as `hard`.
+  Trace trace(const torch::Tensor& x, TreeForm form = TreeForm::soft);
 
   /// Only the path and its leaf computed; tokens are sorted by leaf. [..., outputs].
   torch::Tensor infer(const torch::Tensor& x) const;
@@ -98,7 +99,7 @@ TORCH_MODULE(FastFeedForward);
 }  // namespace cajal
 
 CAJAL_ENUM(cajal::TreeForm, {cajal::TreeForm::soft, "soft"}, {cajal::TreeForm::hard, "hard"},
-           {cajal::TreeForm::inference, "inference"})
+           {cajal::TreeForm::straight, "straight"}, {cajal::TreeForm::inference, "inference"})
 CAJAL_ENUM(cajal::TreeUsage, {cajal::TreeUsage::none, "none"}, {cajal::TreeUsage::soft, "soft"},
            {cajal::TreeUsage::hard, "hard"})
 CAJAL_ENUM(cajal::MasterInit, {cajal::MasterInit::leaf, "leaf"},

@@ -223,6 +223,13 @@ int64_t Seq2SeqImpl::ffn_parameters(bool encoder) const {
   return sum;
 }
 
+int64_t Seq2SeqImpl::decoder_parameters() const {
+  int64_t sum = embedding_.numel() + ffn_parameters(false);
+  for (const auto& parameter : named_parameters())
+    if (parameter.key().starts_with("decoder")) sum += parameter.value().numel();
+  return sum;
+}
+
 Seq2SeqOptions planned(Seq2SeqOptions o, std::string_view name) {
   const auto fill = [](FfnPlan& plan, const char* entry) { plan.assign(plan.size(), entry); };
   const auto base = [](const Seq2SeqOptions& options) {

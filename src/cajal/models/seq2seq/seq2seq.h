@@ -71,6 +71,7 @@ class Seq2SeqImpl : public torch::nn::Module {
 
   int64_t parameter_count() const;  // shared ones once
   int64_t ffn_parameters(bool encoder) const;
+  int64_t decoder_parameters() const;  // what a decoded word reads, the table of words included
 
   const Seq2SeqOptions options;
   std::vector<torch::Tensor>* taps = nullptr;
