@@ -118,6 +118,18 @@ TEST_F(Trainer, StopsOnASignalSavesAndGoesOn) {
   EXPECT_EQ(run(regression.task(), quick(10), {in("run"), true}).steps, 10);
 }
 
+TEST_F(Trainer, ASignalEndsAProcessThatHasNowhereToSaveTo) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Regression regression;
+  Task task = regression.task();
+  const auto batch = task.batch;
+  task.batch = [&](const Slice& slice) {
+    if (slice.step == 3) std::raise(SIGTERM);
+    return batch(slice);
+  };
+  EXPECT_EXIT(run(task, quick(10)), testing::KilledBySignal(SIGTERM), "");
+}
+
 TEST_F(Trainer, KeepsTheBestWeightsByEvaluationLoss) {
   Regression regression;
   Task task = regression.task();

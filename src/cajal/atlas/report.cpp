@@ -79,10 +79,11 @@ class Description {
     for (int64_t begin = 0; begin < rows.size(0); begin += slice) {
       const auto count = std::min(slice, rows.size(0) - begin);
       const auto part = rows.narrow(0, begin, count);
-      const auto u = writes(readout_, part).contiguous();
+      const auto stripped = readout_.centre(part);
+      const auto logits = torch::mm(stripped, readout_.unembed);
+      const auto u = (logits - logits.mean(1, true)).contiguous();  // as `writes` gives it
       const auto cosine =
-          torch::mm(readout_.centre(part), readout_.unembed) /
-          (token_norms.unsqueeze(0) * readout_.centre(part).norm(2, 1, true)).clamp_min(1e-30);
+          logits / (token_norms.unsqueeze(0) * stripped.norm(2, 1, true)).clamp_min(1e-30);
       const auto centred = (cosine - cosine.mean(1, true)).to(torch::kDouble);
       const auto square = centred.square();  // products: pow takes as long as all the rest
       const auto variance = square.mean(1);

@@ -48,16 +48,30 @@ namespace {
 // Queries of a block whose scores are kept at a time where no gradient needs them.
 constexpr int64_t kQueryBlock = 128;
 
+// Which keys come after each query; the first query stands at `first` among the keys.
+torch::Tensor future_of(const torch::Tensor& q, const torch::Tensor& k, int64_t first) {
+  const auto all = torch::ones({q.size(-2), k.size(-2)}, q.options().dtype(torch::kBool));
+  return all.triu(first + 1);
+}
+
 // `first`: the position of the first query among the keys, for `causal`.
 torch::Tensor plain_attention(const torch::Tensor& q, const torch::Tensor& k,
                               const torch::Tensor& v, const torch::Tensor& bias, bool causal,
                               double scale, int64_t first) {
   auto scores = torch::matmul(q, k.transpose(-1, -2)) * scale;
   if (bias.defined()) scores = scores + bias;
-  if (causal) {
-    const auto future = torch::ones({q.size(-2), k.size(-2)}, q.options().dtype(torch::kBool));
-    scores = scores.masked_fill(future.triu(first + 1), -INFINITY);
-  }
+  if (causal) scores = scores.masked_fill(future_of(q, k, first), -INFINITY);
+  return torch::matmul(torch::softmax(scores, -1), v);
+}
+
+// The same bits where no gradient is wanted: scores are the largest tensor of a pass, and are
+// changed in place.
+torch::Tensor plain_attention_in_place(const torch::Tensor& q, const torch::Tensor& k,
+                                       const torch::Tensor& v, const torch::Tensor& bias,
+                                       bool causal, double scale, int64_t first) {
+  auto scores = torch::matmul(q, k.transpose(-1, -2)).mul_(scale);
+  if (bias.defined()) scores.add_(bias);
+  if (causal) scores.masked_fill_(future_of(q, k, first), -INFINITY);
   return torch::matmul(torch::softmax(scores, -1), v);
 }
 
@@ -86,8 +100,8 @@ torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const to
     const int64_t keys = causal ? end : k.size(-2);
     auto part = bias.defined() && bias.size(-2) > 1 ? bias.slice(-2, begin, end) : bias;
     if (part.defined() && causal && part.size(-1) > 1) part = part.slice(-1, 0, keys);
-    blocks.push_back(plain_attention(q.slice(-2, begin, end), k.slice(-2, 0, keys),
-                                     v.slice(-2, 0, keys), part, causal, scale, begin));
+    blocks.push_back(plain_attention_in_place(q.slice(-2, begin, end), k.slice(-2, 0, keys),
+                                              v.slice(-2, 0, keys), part, causal, scale, begin));
   }
   return torch::cat(blocks, -2);
 #endif

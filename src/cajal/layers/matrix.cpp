@@ -159,6 +159,10 @@ torch::Tensor Matrix::row_apply(const torch::Tensor& x) const {
 
 // Widens some rows at a time: a slab of outputs, or a slab of inputs whose products add up.
 torch::Tensor Matrix::slab_apply(const torch::Tensor& x) const {
+  if (4 * rows() * columns() <= kSlabBytes) {  // one slab, whose product needs no copy
+    const auto whole = decoded();
+    return torch::mm(x, major_ == Major::output ? whole.t() : whole);
+  }
   auto y = major_ == Major::output ? torch::empty({x.size(0), outputs()}, x.options())
                                    : torch::zeros({x.size(0), outputs()}, x.options());
   const int64_t step = std::max<int64_t>(16, kSlabBytes / (4 * columns()));

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <csignal>
 #include <memory>
+#include <optional>
 
 #include "cajal/core/error.h"
 #include "cajal/core/progress.h"
@@ -242,7 +243,10 @@ void Run::save(const char* name) {
 
 Result Run::train() {
   resume();
-  const StopOnSignal stop_on_signal;
+  // With nowhere to save to there is nothing to go on from: a signal then ends the process, and
+  // no caller takes a half-trained model for a trained one.
+  std::optional<StopOnSignal> stop_on_signal;
+  if (!place_.folder.empty()) stop_on_signal.emplace();
   Progress bar(processes_.writes() ? "train" : "", options_.steps * task_.items_per_step,
                task_.items);
   const auto due = [&](int64_t every) { return every > 0 && standing_.step % every == 0; };
@@ -250,7 +254,7 @@ Result Run::train() {
   timed_from_ = clock_.seconds();
   while (standing_.step < options_.steps && !result_.stopped) {
     one_step();
-    result_.stopped = processes_.any(stop_asked != 0);
+    result_.stopped = processes_.any(stop_on_signal && stop_asked != 0);
     if (due(options_.log_every) || result_.stopped) {
       log_step();
       bar.note(fmt::format("loss {:.4f}", result_.loss));
