@@ -1,25 +1,19 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <optional>
-#include <utility>
 
-#include "cajal/atlas/describer_trials.h"
-#include "cajal/atlas/unit_edits.h"
+#include "cajal/atlas/described_world.h"
 #include "cajal/study/study.h"
 
 namespace {
 using namespace cajal;
 using atlas::Agreement;
-using atlas::DescribedUnits;
-using atlas::WorldTask;
+using atlas::DescribedWorld;
+using Split = atlas::DescribedSplit;
 using torch::Tensor;
 using Phrases = std::vector<std::string>;
 
 const Phrases kLetterWords = {"word", "text", "letter", "glyph"};
-const char *kWithin = "within networks", *kNetwork = "across network: colour classifier",
-           *kTask = "across task: autoencoder", *kArchitecture = "across architecture: ViT";
-
 /// Works when 1: one pass against an offline reference on the same pictures.
 std::vector<double> exemplars(const atlas::WorldNet& net, const atlas::WorldTensors& data) {
   const torch::NoGradGuard no_grad;
@@ -102,147 +96,29 @@ std::vector<double> decoding() {
   return out;
 }
 
-/// A classifier of pictures that carry their label's initial, and how it fares without the units
-/// that look at letters.
-struct Editing {
-  atlas::Edit edit;
-  double letters = 0, found = 0;  // units that look at letters; those whose phrase says so
-};
-CAJAL_OPTIONS(Editing, edit, letters, found)
+atlas::DescribedWorldOptions scaled(const study::Lab& lab) {
+  atlas::DescribedWorldOptions o;
+  o.train = lab.by_scale(100, 3000, 12000), o.probe = lab.by_scale(60, 2000, 6000);
+  o.encoder_steps = lab.by_scale(2, 800, 3000), o.net_steps = lab.by_scale(2, 300, 2000);
+  o.edited = lab.by_scale(100, 2500, 6000), o.edited_steps = lab.by_scale(2, 500, 2000);
+  o.held = lab.by_scale(60, 400, 1000), o.deletions = lab.by_scale(3, 20, 50);
+  o.beam = lab.by_scale(4, 50, 50);
+  o.describing.exemplars.top = lab.by_scale(4, 15, 15);
+  o.describing.whole = lab.by_scale(60, 400, 2000);
+  o.captioner = {.embedding = lab.by_scale<int64_t>(8, 64, 128),
+                 .hidden = lab.by_scale<int64_t>(8, 128, 512),
+                 .dropout = 0.3,
+                 .training = {.epochs = lab.by_scale<int64_t>(1, 40, 60),
+                              .patience = 8,
+                              .batch = 32,
+                              .rate = lab.by_scale(5e-3, 5e-3, 1e-3),
+                              .evaluate_every = 2}};
+  return o;
+}
 
-class Milan {
- public:
-  explicit Milan(study::Lab& lab) : lab_(lab) {
-    train_ = atlas::world_tensors(data::shape_world(lab.by_scale(100, 3000, 12000), 1));
-    probe_ = atlas::world_tensors(data::shape_world(lab.by_scale(60, 2000, 6000), 2));
-    options_.exemplars.top = lab.by_scale<int64_t>(4, 15, 15);
-    options_.whole = lab.by_scale(60, 400, 2000);
-    const auto kinds = probe_.kinds.slice(0, 0, options_.whole).unsqueeze(0);
-    everywhere_ = atlas::count_kinds(torch::ones_like(kinds, torch::kBool), kinds)[0];
-    recipe_ = {.embedding = lab.by_scale<int64_t>(8, 64, 128),
-               .hidden = lab.by_scale<int64_t>(8, 128, 512),
-               .dropout = 0.3,
-               .training = {.epochs = lab.by_scale<int64_t>(1, 40, 60),
-                            .patience = 8,
-                            .batch = 32,
-                            .rate = lab.by_scale(5e-3, 5e-3, 1e-3),
-                            .evaluate_every = 2}};
-  }
-
-  std::vector<double> mechanics() { return exemplars(encoder(), lab_.smoke() ? probe_ : train_); }
-
-  /// All describers on units that the captioner has not seen.
-  std::vector<atlas::DescriberTrial> compare(const char* split, uint64_t seed) {
-    auto& s = seen(seed);
-    atlas::TrialOptions o{.beam = beam()};
-    if (split == kWithin) {
-      o.lambdas = {0, 0.1, 0.2, 0.3, 0.5, 0.7, 1};
-      o.strategies = {caption::Strategy::greedy, caption::Strategy::mi_beam};
-    }
-    if (split == kWithin || split == kArchitecture)
-      return atlas::try_describers(*s.captioner, s.train, split == kWithin ? s.test : s.units[4],
-                                   everywhere_, o);
-    const size_t out = split == kNetwork ? 1 : 3;
-    std::vector<DescribedUnits> rest;
-    for (size_t n = 0; n < 4; ++n)
-      if (n != out) rest.push_back(s.units[n]);
-    const auto known = atlas::join(rest);
-    seed_everything(seed + 100 * out);
-    auto captioner = atlas::train_captioner(known, recipe_);
-    return atlas::try_describers(captioner, known, s.units[out], everywhere_, o);
-  }
-
-  std::vector<atlas::GroupEffect> analyse(uint64_t seed) {
-    auto& s = seen(seed);
-    Random random(seed, 3);
-    return atlas::delete_groups(s.nets[0], WorldTask::shape, s.units[0],
-                                say(*s.captioner, s.units[0].features), probe_, random);
-  }
-
-  Editing edit(uint64_t seed) {
-    auto& s = seen(seed);
-    const auto world = [&](int64_t count, uint64_t stream, double share, bool random) {
-      return atlas::world_tensors(data::shape_world(count, seed * 100 + stream,
-                                                    {.most = 1,
-                                                     .shapes = 4,
-                                                     .smallest = 8,
-                                                     .largest = 13,
-                                                     .noise = 0.12,
-                                                     .initial_share = share,
-                                                     .random_initial = random}));
-    };
-    const int64_t held = lab_.by_scale(60, 400, 1000);
-    const auto valid = world(held, 2, 0.5, false);
-    const auto net = atlas::train_world_net(
-        WorldTask::first, world(lab_.by_scale(100, 2500, 6000), 1, 0.5, false),
-        {.steps = lab_.by_scale<int64_t>(2, 500, 2000)}, seed + 5);
-    const auto units = atlas::probe(net, encoder(), valid, options_, seed);
-    Random random(seed, 9);
-    Editing out;
-    out.edit = atlas::edit_by_phrases(
-        net, WorldTask::first, units, say(*s.captioner, units.features), kLetterWords, valid,
-        world(held, 3, 0, false), world(2 * held, 4, 1, true), world(2 * held, 5, 0, false),
-        {.most = lab_.by_scale<int64_t>(3, 20, 50)}, random);
-    for (const DescribedUnits* set : {&std::as_const(s.test), &std::as_const(s.units[4]), &units}) {
-      const auto said = say(*s.captioner, set->features);
-      for (size_t i = 0; i < said.size(); ++i)
-        if (set->truth[i].meaning.shape == 4)
-          ++out.letters, out.found += atlas::mentions(said[i], kLetterWords);
-    }
-    return out;
-  }
-
- private:
-  /// Networks of a seed, their units and the captioner of the first four networks: made when a part
-  /// first needs them, so that a run that goes on makes them again.
-  struct Seen {
-    uint64_t seed;
-    std::vector<atlas::WorldNet> nets;
-    std::vector<DescribedUnits> units;
-    DescribedUnits train, test;
-    std::optional<atlas::UnitCaptioner> captioner;
-  };
-  Seen& seen(uint64_t seed) {
-    if (seen_ && seen_->seed == seed) return *seen_;
-    auto& s = seen_.emplace(Seen{seed, {}, {}, {}, {}, {}});
-    for (const auto task : {WorldTask::shape, WorldTask::colour, WorldTask::texture,
-                            WorldTask::autoencoder, WorldTask::vit}) {
-      s.nets.push_back(atlas::train_world_net(
-          task, train_, {.steps = lab_.by_scale<int64_t>(2, 300, 2000)}, seed * 31 + 7));
-      s.units.push_back(atlas::probe(s.nets.back(), encoder(), probe_, options_, seed));
-    }
-    seed_everything(seed);
-    const auto all = atlas::join({s.units[0], s.units[1], s.units[2], s.units[3]});
-    const auto order = torch::randperm(all.size());
-    std::vector<int64_t> known, unknown;
-    for (int64_t i = 0; i < order.size(0); ++i)
-      (i < order.size(0) * 4 / 5 ? known : unknown).push_back(order[i].item<int64_t>());
-    s.train = all.of(known), s.test = all.of(unknown);
-    s.captioner = atlas::train_captioner(s.train, recipe_);
-    return s;
-  }
-  const atlas::WorldNet& encoder() {
-    if (!encoder_)
-      encoder_ = atlas::train_world_net(WorldTask::all, train_,
-                                        {.steps = lab_.by_scale<int64_t>(2, 800, 3000)}, 1);
-    return *encoder_;
-  }
-  int64_t beam() const { return lab_.by_scale<int64_t>(4, 50, 50); }
-  Phrases say(atlas::UnitCaptioner& captioner, const Tensor& features) const {
-    return captioner.describe(features, {.lambda = 0.2, .beam = beam(), .length = 8});
-  }
-
-  study::Lab& lab_;
-  atlas::WorldTensors train_, probe_;
-  std::optional<atlas::WorldNet> encoder_;
-  std::optional<Seen> seen_;
-  atlas::DescribingOptions options_;
-  atlas::UnitCaptionerOptions recipe_;
-  Tensor everywhere_;
-};
-
-void show_mechanics(study::Lab& lab, Milan& milan) {
-  const auto one = lab.part("exemplars", [&] { return milan.mechanics(); });
+void show_mechanics(study::Lab& lab, DescribedWorld& world) {
+  const auto one =
+      lab.part("exemplars", [&] { return exemplars(world.encoder(), world.pictures()); });
   lab.claim("exemplars of one pass are those of a full sort (500 pictures)").holds(one[0] == 1);
   lab.claim("masks of the exact form are those of an offline reference").holds(one[1] == 1);
   lab.claim("rank error of the sketch").measured(one[2]).in_percent().at_most(1e-3);
@@ -257,38 +133,43 @@ void show_mechanics(study::Lab& lab, Milan& milan) {
 }
 
 /// Works when 3 and 4.
-void show_descriptions(study::Lab& lab, Milan& milan) {
+void show_descriptions(study::Lab& lab, DescribedWorld& world) {
   auto table = lab.table("descriptions of units not seen before",
                          {"split", "method", "attribute F1", "BLEU-4", "ROUGE-L",
                           "attributes a phrase", "share exactly true"});
   using Values = std::vector<Agreement>;
-  std::map<std::string, std::map<std::string, Values>> all;
-  const auto figure = [&](const char* split, const std::string& method, double Agreement::*member) {
+  std::map<Split, std::map<std::string, Values>> all;
+  const auto figure = [&](const Split split, const std::string& method, double Agreement::*member) {
     std::vector<double> out;
     for (const auto& value : all[split][method]) out.push_back(value.*member);
     return study::Figure(out);
   };
-  for (const char* split : {kWithin, kArchitecture, kNetwork, kTask}) {
+  for (const Split split : {Split::within, Split::architecture, Split::network, Split::task}) {
     Phrases order;
     for (const auto seed : lab.seeds())
-      for (const auto& [method, value] :
-           lab.part(split, seed, [&] { return milan.compare(split, seed); })) {
+      for (const auto& [method, value] : lab.part(to_name(split), seed, [&] {
+             return split == Split::within
+                        ? world.compare(split, seed, {0, 0.1, 0.2, 0.3, 0.5, 0.7, 1},
+                                        {caption::Strategy::greedy, caption::Strategy::mi_beam})
+                        : world.compare(split, seed, {0, 0.2});
+           })) {
         if (seed == lab.seeds()[0]) order.push_back(method);
         all[split][method].push_back(value);
       }
     for (const auto& method : order)
-      table.row(split, method, figure(split, method, &Agreement::f1),
+      table.row(to_name(split), method, figure(split, method, &Agreement::f1),
                 figure(split, method, &Agreement::bleu), figure(split, method, &Agreement::rouge),
                 figure(split, method, &Agreement::attributes),
                 figure(split, method, &Agreement::exact));
   }
-  const auto f1 = [&](const char* split, const std::string& method) {
+  const auto f1 = [&](const Split split, const std::string& method) {
     return figure(split, method, &Agreement::f1);
   };
   const auto own = atlas::reranked(0.2);
   study::Figure share;
   for (size_t i = 0; i < lab.seeds().size(); ++i)
-    share.values.push_back(f1(kWithin, own).values[i] / f1(kWithin, "annotators").values[i]);
+    share.values.push_back(f1(Split::within, own).values[i] /
+                           f1(Split::within, "annotators").values[i]);
   lab.claim("attribute F1 of unseen units over the annotators' among themselves")
       .paper("agrees with people")
       .measured(share)
@@ -297,7 +178,7 @@ void show_descriptions(study::Lab& lab, Milan& milan) {
   for (const char* rival : {"NetDissect", "compositional explanations", "most frequent phrase",
                             "nearest annotated unit"}) {
     double least = 1;
-    for (const char* split : {kWithin, kNetwork, kTask, kArchitecture})
+    for (const Split split : {Split::within, Split::network, Split::task, Split::architecture})
       least = std::min(least, f1(split, own).mean() - f1(split, rival).mean());
     lab.claim(fmt::format("F1 above {} on the worst of four splits", rival))
         .paper("better than fixed labels")
@@ -306,7 +187,8 @@ void show_descriptions(study::Lab& lab, Milan& milan) {
         .at_least(0);
   }
   const auto more = [&](double Agreement::*m) {
-    return figure(kWithin, own, m).mean() - figure(kWithin, atlas::reranked(0), m).mean();
+    return figure(Split::within, own, m).mean() -
+           figure(Split::within, atlas::reranked(0), m).mean();
   };
   lab.claim("lambda 0.2: attributes a phrase more than with lambda 0")
       .paper("more specific")
@@ -315,7 +197,7 @@ void show_descriptions(study::Lab& lab, Milan& milan) {
   lab.claim("lambda 0.2: change of F1").measured(more(&Agreement::f1)).in_percent().at_least(-0.01);
 }
 
-void show_uses(study::Lab& lab, Milan& milan) {
+void show_uses(study::Lab& lab, DescribedWorld& world) {
   auto groups = lab.table(
       "shape classifier with groups of units deleted",
       {"seed", "phrases with", "units", "accuracy", "without them", "without as many random ones"});
@@ -325,9 +207,9 @@ void show_uses(study::Lab& lab, Milan& milan) {
       {"seed", "deleted", "guided", "sort all", "random", "+-", "guided, no initials", "chosen"});
   study::Figure gain, over, lost, heard;
   for (const auto seed : lab.seeds()) {
-    for (const auto& g : lab.part("groups", seed, [&] { return milan.analyse(seed); }))
+    for (const auto& g : lab.part("groups", seed, [&] { return world.without_groups(seed); }))
       groups.row(seed, g.name, g.units, g.accuracy, g.without, study::Figure(g.without_random));
-    const auto e = lab.part("edit", seed, [&] { return milan.edit(seed); });
+    const auto e = lab.part("edit", seed, [&] { return world.edit(seed, kLetterWords); });
     const auto &guided = e.edit.curves[0], &any = e.edit.curves[1], &chance = e.edit.curves[2];
     const auto chosen = static_cast<size_t>(e.edit.chosen);
     for (size_t n = 0; n < guided.adversarial.size(); ++n)
@@ -355,10 +237,10 @@ void show_uses(study::Lab& lab, Milan& milan) {
 }
 
 void run(study::Lab& lab) {
-  Milan milan(lab);
-  show_mechanics(lab, milan);
-  show_descriptions(lab, milan);
-  show_uses(lab, milan);
+  DescribedWorld world(scaled(lab));
+  show_mechanics(lab, world);
+  show_descriptions(lab, world);
+  show_uses(lab, world);
   lab.not_shown("BERTScore against human MILANNOTATIONS",
                 "its pictures may not be passed on; math::bert_score takes the embeddings of any "
                 "language model");

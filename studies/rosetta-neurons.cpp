@@ -1,9 +1,6 @@
 #include <algorithm>
-#include <optional>
-#include <set>
 
-#include "cajal/atlas/inversion_trials.h"
-#include "cajal/atlas/unit_views.h"
+#include "cajal/atlas/zoo_world.h"
 #include "cajal/core/timing.h"
 #include "cajal/study/images.h"
 
@@ -102,144 +99,19 @@ void show_mechanics(study::Lab& lab) {
       .at_most(2);
 }
 
-/// How a model fits the generator.
-struct Fit {
-  std::vector<study::Cell> row;
-  double ratio = 0;                     // best buddies above the null, over those of a random net
-  std::vector<int64_t> buddies, above;  // units of the generator with a best buddy; above the null
-};
-CAJAL_OPTIONS(Fit, row, ratio, buddies, above)
+/// A set of pictures and what was trained on it.
+struct OnPictures {
+  study::ImageTask task;
+  atlas::ZooWorld zoo;
 
-class OnPictures {
- public:
-  OnPictures(study::Lab& lab, const std::string& set)
-      : lab_(lab), task_(study::find_images(lab, set)) {}
-
-  Fit fit(ZooKind kind, uint64_t seed) {
-    const Stopwatch watch;
-    world(seed);
-    const auto model = train(kind, seed);
-    const auto blank =
-        atlas::train_zoo_model(kind, task_.train.x, task_.train.y, {.steps = 0}, seed + 77);
-    const auto f = atlas::view_units(model.maps, pictures_),
-               r = atlas::view_units(blank.maps, pictures_);
-    const auto match = atlas::match_units(views_, f);
-    const auto good = match.above(), random = atlas::match_units(views_, r).above(),
-               turned = atlas::match_units(views_, atlas::rotated(f)).above();
-    const auto mean = [](const std::vector<atlas::UnitPair>& pairs) {
-      double sum = 0;
-      for (const auto& p : pairs) sum += p.score / static_cast<double>(pairs.size());
-      return sum;
-    };
-    const auto last = [](const UnitViews& s) {
-      std::vector<Tensor> all;
-      for (const auto& b : s.batches) all.push_back(b.back().flatten(2).mean(2));
-      return torch::cat(all);
-    };
-    Fit out;
-    out.row = {task_.name,
-               to_name(kind),
-               seed,
-               match.table.size(0),
-               match.table.size(1),
-               match.best.size(),
-               good.size(),
-               random.size(),
-               turned.size(),
-               mean(match.best),
-               mean(atlas::one_way_best(match.table)),
-               match.table.mean().item<double>(),
-               match.threshold,
-               atlas::linear_cka(last(views_), last(f)),
-               watch.seconds()};
-    out.ratio =
-        static_cast<double>(good.size()) / std::max<double>(1, static_cast<double>(random.size()));
-    for (const auto& p : match.best)
-      if (p.score > 0) out.buddies.push_back(p.a);
-    for (const auto& p : good) out.above.push_back(p.a);
-    return out;
+  static OnPictures of(study::Lab& lab, const std::string& set) {
+    auto task = study::find_images(lab, set);
+    atlas::ZooWorld zoo(task.train.x, task.train.y,
+                        {.training = {.steps = lab.by_scale<int64_t>(2, 375, 2000),
+                                      .batch = lab.by_scale<int64_t>(8, 64, 128)},
+                         .drawn = lab.by_scale(60, 1000, 1000)});
+    return {std::move(task), std::move(zoo)};
   }
-
-  /// How many kinds of units these of the generator are.
-  double clusters(const std::vector<int64_t>& units, uint64_t seed) {
-    if (units.empty()) return 0;
-    world(seed);
-    const auto index = torch::tensor(units, torch::kLong);
-    const auto alike = atlas::match_units(views_, views_).table;
-    const auto of = atlas::cluster_units(alike.index_select(0, index).index_select(1, index), 0.5);
-    return static_cast<double>(std::set<int64_t>(of.begin(), of.end()).size());
-  }
-
-  /// Scores of pictures seen that way, inverted by each loss.
-  std::vector<std::vector<double>> invert(const std::string& domain, uint64_t seed) {
-    const auto& w = world(seed, true);
-    const auto clean = task_.test.first(lab_.by_scale<int64_t>(4, 50, 50));
-    const auto seen = domain == "edges only"          ? atlas::edges_of(clean.x)
-                      : domain == "contrast inverted" ? 1 - clean.x
-                                                      : clean.x;
-    std::vector<std::vector<double>> out;
-    for (auto o : std::vector<atlas::InversionOptions>{{.maps = 0, .pixels = 10},
-                                                       {.maps = 0, .features = 0.1},
-                                                       {.maps = 1},
-                                                       {.maps = 1, .pixels = 1}}) {
-      o.steps = steps(), o.learning_rate = 0.05, o.seed = seed;
-      const auto score = atlas::try_inversion(w, seen, clean.x, clean.y, o);
-      out.push_back({score.mse, score.ssim, score.agreement});
-    }
-    return out;
-  }
-  static constexpr const char* kLosses[] = {"pixel", "feature", "rosetta", "rosetta + pixel"};
-
-  double shifted(uint64_t seed) {
-    const auto& w = world(seed, true);
-    torch::manual_seed(static_cast<int64_t>(seed) + 90);
-    return atlas::shift_success(
-        w, lab_.by_scale(4, 50, 50), 3,
-        {.centre = true, .steps = steps(), .learning_rate = 0.05, .seed = seed});
-  }
-
- private:
-  int64_t steps() const { return lab_.by_scale<int64_t>(3, 300, 1000); }
-  atlas::ZooOptions options() const {
-    return {.steps = lab_.by_scale<int64_t>(2, 375, 2000),
-            .batch = lab_.by_scale<int64_t>(8, 64, 128)};
-  }
-  atlas::ZooModel train(ZooKind kind, uint64_t seed) const {
-    return atlas::train_zoo_model(kind, task_.train.x, task_.train.y, options(), seed);
-  }
-
-  /// Trained when a part first needs it, so that a run that goes on trains it again; its judge
-  /// only where `judged`.
-  const atlas::InversionWorld& world(uint64_t seed, bool judged = false) {
-    if (!world_ || seed_ != seed) {
-      seed_ = seed;
-      auto twice = options();
-      twice.steps *= 2;
-      world_ = atlas::InversionWorld{atlas::train_generator(task_.train.x, twice, seed, 3)};
-      torch::manual_seed(static_cast<int64_t>(seed) + 50);
-      const auto z = torch::randn({lab_.by_scale(60, 1000, 1000), world_->generator.latent});
-      const torch::NoGradGuard no_grad;
-      pictures_ = world_->generator.run(z).first;
-      views_ = atlas::view_units(
-          [&](const Tensor& some) { return world_->generator.run(some).second; }, z);
-      world_->statistics = views_.statistics;
-    }
-    if (judged && !world_->judge.maps) {
-      world_->judge = train(ZooKind::cnn, seed);
-      const auto f = atlas::view_units(world_->judge.maps, pictures_);
-      world_->judge_statistics = f.statistics;
-      world_->pairs = atlas::match_units(views_, f).above();
-      if (world_->pairs.size() > 40) world_->pairs.resize(40);
-    }
-    return *world_;
-  }
-
-  study::Lab& lab_;
-  study::ImageTask task_;
-  std::optional<atlas::InversionWorld> world_;
-  uint64_t seed_ = 0;
-  Tensor pictures_;  // that the generator of seed_ draws, and its units
-  UnitViews views_;
 };
 
 /// Works when 3 and 4 on one set of pictures.
@@ -250,19 +122,23 @@ void show_matches(study::Lab& lab, OnPictures& on, const std::string& set,
     double ratio = 1e300;
     std::vector<int64_t> all, above;
     for (const auto kind : {ZooKind::cnn, ZooKind::rotation, ZooKind::vit, ZooKind::masked}) {
-      auto fit = lab.part(set + ", " + to_name(kind), seed, [&] { return on.fit(kind, seed); });
-      table.add(fit.row);
-      ratio = std::min(ratio, fit.ratio);
+      const auto fit =
+          lab.part(set + ", " + to_name(kind), seed, [&] { return on.zoo.fit(kind, seed); });
+      table.row(on.task.name, to_name(kind), seed, fit.generator_units, fit.units, fit.best,
+                fit.above, fit.blank, fit.rotated, fit.mean, fit.one_way, fit.random, fit.threshold,
+                fit.cka);
+      ratio = std::min(ratio, static_cast<double>(fit.above) /
+                                  static_cast<double>(std::max<int64_t>(1, fit.blank)));
       const auto keep = [&](std::vector<int64_t>& units, const std::vector<int64_t>& these) {
         if (kind == ZooKind::cnn) units = these;
         std::erase_if(units, [&](int64_t u) { return !std::count(these.begin(), these.end(), u); });
       };
-      keep(all, fit.buddies), keep(above, fit.above);
+      keep(all, fit.buddies), keep(above, fit.sure);
     }
     worst.values.push_back(ratio), common.values.push_back(static_cast<double>(all.size()));
     sure.values.push_back(static_cast<double>(above.size()));
-    clusters.values.push_back(
-        lab.part(set + ", clusters", seed, [&] { return on.clusters(all, seed); }));
+    clusters.values.push_back(static_cast<double>(
+        lab.part(set + ", clusters", seed, [&] { return on.zoo.clusters(all, seed); })));
   }
   lab.claim(set + ": best buddies above the null, times those of a random net, worst pair")
       .measured(worst)
@@ -276,6 +152,27 @@ void show_matches(study::Lab& lab, OnPictures& on, const std::string& set,
                        study::text(sure)));
 }
 
+/// Scores of pictures seen that way, inverted by each loss: {MSE, SSIM, agreement}.
+const char* kLosses[] = {"pixel", "feature", "rosetta", "rosetta + pixel"};
+std::vector<std::vector<double>> invert(const study::Lab& lab, OnPictures& on,
+                                        const std::string& domain, uint64_t seed) {
+  const auto& world = on.zoo.inversion(seed);
+  const auto clean = on.task.test.first(lab.by_scale<int64_t>(4, 50, 50));
+  const auto seen = domain == "edges only"          ? atlas::edges_of(clean.x)
+                    : domain == "contrast inverted" ? 1 - clean.x
+                                                    : clean.x;
+  std::vector<std::vector<double>> out;
+  for (auto o : std::vector<atlas::InversionOptions>{{.maps = 0, .pixels = 10},
+                                                     {.maps = 0, .features = 0.1},
+                                                     {.maps = 1},
+                                                     {.maps = 1, .pixels = 1}}) {
+    o.steps = lab.by_scale<int64_t>(3, 300, 1000), o.learning_rate = 0.05, o.seed = seed;
+    const auto score = atlas::try_inversion(world, seen, clean.x, clean.y, o);
+    out.push_back({score.mse, score.ssim, score.agreement});
+  }
+  return out;
+}
+
 /// Works when 5 and 6.
 void show_inversions(study::Lab& lab, OnPictures& on) {
   auto table =
@@ -285,13 +182,20 @@ void show_inversions(study::Lab& lab, OnPictures& on) {
   for (const auto seed : lab.seeds())
     for (size_t d = 0; d < 3; ++d) {
       const auto scores = lab.part(std::string("inversion ") + domains[d], seed,
-                                   [&] { return on.invert(domains[d], seed); });
+                                   [&] { return invert(lab, on, domains[d], seed); });
       for (size_t k = 0; k < scores.size(); ++k)
-        table.row(domains[d], OnPictures::kLosses[k], seed, scores[k][0], scores[k][1],
-                  scores[k][2]);
+        table.row(domains[d], kLosses[k], seed, scores[k][0], scores[k][1], scores[k][2]);
       gain[d].values.push_back(scores[3][2] - scores[0][2]);
     }
-  const auto moved = lab.over_seeds("shift", [&](uint64_t seed) { return on.shifted(seed); });
+  const auto moved = lab.over_seeds("shift", [&](uint64_t seed) {
+    const auto& world = on.zoo.inversion(seed);
+    torch::manual_seed(static_cast<int64_t>(seed) + 90);
+    return atlas::shift_success(world, lab.by_scale(4, 50, 50), 3,
+                                {.centre = true,
+                                 .steps = lab.by_scale<int64_t>(3, 300, 1000),
+                                 .learning_rate = 0.05,
+                                 .seed = seed});
+  });
   lab.claim("inversion: agreement of rosetta + pixel minus pixel")
       .paper("better")
       .measured(gain[0])
@@ -312,13 +216,13 @@ void show_inversions(study::Lab& lab, OnPictures& on) {
 void run(study::Lab& lab) {
   show_planted(lab);
   show_mechanics(lab);
-  auto matches = lab.table(
-      "best buddies between a generator and each model",
-      {"pictures", "model", "seed", "units of G", "units", "best buddies", "above the null",
-       "above it, random net", "above it, rotated units", "mean S", "one-way mean S",
-       "mean S of random pairs", "null 99.9 %", "CKA of last layers", "seconds"});
+  auto matches =
+      lab.table("best buddies between a generator and each model",
+                {"pictures", "model", "seed", "units of G", "units", "best buddies",
+                 "above the null", "above it, random net", "above it, rotated units", "mean S",
+                 "one-way mean S", "mean S of random pairs", "null 99.9 %", "CKA of last layers"});
   for (const char* set : {"mnist", "fashion-mnist"}) {
-    OnPictures on(lab, set);
+    auto on = OnPictures::of(lab, set);
     show_matches(lab, on, set, matches);
     if (std::string(set) == "mnist") show_inversions(lab, on);
     if (lab.smoke()) break;

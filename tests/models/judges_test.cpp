@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <map>
@@ -7,8 +8,8 @@
 
 #include "cajal/core/error.h"
 #include "cajal/core/random.h"
-#include "cajal/models/judges/evaluate.h"
-#include "cajal/models/judges/simulated.h"
+#include "cajal/models/judges/rehearsal.h"
+#include "cajal/models/judges/simulated_worlds.h"
 #include "core/scratch.h"
 
 namespace cajal::judges {
@@ -257,6 +258,30 @@ TEST(Simulated, RefusesWhatItDoesNotKnow) {
   const SimulatedWorld world(5, 2);
   EXPECT_THROW(world.answer({.messages = {{"user", "hello"}}}), Error);
   EXPECT_THROW(world.answer({}), Error);
+}
+
+TEST(SimulatedWorlds, ScoreEveryWorldAndTeachWeights) {
+  const SimulatedWorlds worlds(2, 60);
+  const auto scores = worlds.run(wide_deep(1, 1));
+  EXPECT_EQ(scores.kappa.size(), 2u);
+  EXPECT_EQ(scores.calls[0], worlds.run(wide_deep(1, 1)).calls[0]);
+  EXPECT_GT(scores.flips[0], 0);
+  const auto taught = worlds.taught(wide_deep(2, 1));
+  EXPECT_EQ(taught.readout, Readout::learned);
+  EXPECT_EQ(taught.weights.size(), 3u);  // of two neurons, and a bias
+}
+
+TEST(Rehearsal, OutlivesABadDayAndRepeatsNothing) {
+  if (!data::ChatServer::available()) GTEST_SKIP() << "this build has no cpp-httplib";
+  const SimulatedWorld world(6, 1);
+  const auto cache =
+      std::filesystem::temp_directory_path() / fmt::format("cajal-rehearsal-{}", ::getpid());
+  const auto r = rehearse(world, wide_deep(2, 1), {.rate_limited = 0.2, .malformed = 0.1}, cache);
+  EXPECT_EQ(r.scored, 6);
+  EXPECT_EQ(r.cached, r.before);
+  EXPECT_GT(r.requests, r.calls);
+  EXPECT_TRUE(r.key_kept);
+  EXPECT_FALSE(std::filesystem::exists(cache));
 }
 
 TEST(FitWeights, FindTheNeuronThatKnows) {

@@ -88,8 +88,11 @@ Interval mean_interval(std::span<const double> values) {
   if (values.size() < 2) return {mean, mean};
   for (const double x : values) square += (x - mean) * (x - mean);
   // Student's t at 97.5 % by degrees of freedom; beyond, its expansion about the normal quantile.
-  constexpr double t[] = {12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646,
-                          2.3060,  2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448};
+  constexpr double t[] = {12.706204736174676, 4.302652729749459, 3.1824463052837064,
+                          2.7764451051977934, 2.570581835636313, 2.446911851144968,
+                          2.364624251592783,  2.306004135204166, 2.2621571627982053,
+                          2.228138851986274,  2.200985160091639, 2.1788128296672262,
+                          2.160368656462789,  2.1447866879178035};
   const auto freedom = values.size() - 1;
   const double z = 1.959964;
   const double factor = freedom <= std::size(t)
