@@ -250,6 +250,10 @@ void run(study::Lab& lab) {
   lab.note(
       "Loss: margin form of log-sum-exp, m = 1; heads before the norm; Adam 1e-3, cosine, weight "
       "decay 5e-4; no augmentation.");
+  lab.not_shown(
+      "losses that reach no other block, one block as ordinary training, equal first blocks, "
+      "gradients of goodness",
+      "no matter of scale: tests/train/local_blocks_test.cpp holds them at every build");
   lab.not_shown("CIFAR-10, CIFAR-100, Imagenette", "the sets are not here");
 }
 

@@ -82,6 +82,26 @@ TEST(HeatMap, RefusesRowsOfDifferentLengths) {
   EXPECT_THROW(svg(HeatMap{.title = "t", .values = {{1, 2}, {3}}}), Error);
 }
 
+TEST(Pictures, AreEmbeddedOnceEach) {
+  const auto text = svg(Pictures{.title = "t",
+                                 .columns = {"a", "b"},
+                                 .rows = {"r"},
+                                 .pictures = {{{0, 1, 0.5, 1}, {1, 1, 0, 0}}},
+                                 .widths = {2}});
+  size_t count = 0;
+  for (size_t at = 0; (at = text.find("data:image/png;base64,iVBOR", at)) != std::string::npos;
+       ++at)
+    ++count;
+  EXPECT_EQ(count, 2u);
+}
+
+TEST(Pictures, RefuseLinesThatDoNotFit) {
+  EXPECT_THROW(
+      svg(Pictures{
+          .title = "t", .columns = {"a"}, .rows = {"r"}, .pictures = {{{0, 1, 1}}}, .widths = {2}}),
+      Error);
+}
+
 TEST(HeatMap, ALargeOneIsDrawnInBlocks) {
   const HeatMap chart{
       .title = "t",

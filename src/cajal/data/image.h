@@ -29,7 +29,8 @@ Image parse_png(std::string_view bytes, std::string_view where);
 /// Writes PGM or PPM, by channels (1 or 3); throws Error for others.
 void write_pnm(const std::filesystem::path& path, const Image& image);
 
-/// Writes an 8-bit PNG; throws Error for a maximum other than 255.
+/// An 8-bit PNG, and one as a file; throws Error for a maximum other than 255.
+std::string encode_png(const Image& image, std::string_view where);
 void write_png(const std::filesystem::path& path, const Image& image);
 
 }  // namespace cajal::data

@@ -120,28 +120,27 @@ Image parse_png(std::string_view bytes, std::string_view where) {
   return std::move(image);
 }
 
-void write_png(const std::filesystem::path& path, const Image& image) {
+std::string encode_png(const Image& image, std::string_view where) {
   require(
       image.maximum == 255 && image.channels >= 1 && image.channels <= 4 && image.width > 0 &&
           image.height > 0 && image.width <= kMaxSide && image.height <= kMaxSide &&
           static_cast<int64_t>(image.samples.size()) == image.width * image.height * image.channels,
-      "{}: not an 8-bit image of 1 to 4 channels whose samples fill it", path.string());
+      "{}: not an 8-bit image of 1 to 4 channels whose samples fill it", where);
   Session session;
   session.image = image;
   set_rows(session, static_cast<size_t>(image.width * image.channels),
            static_cast<size_t>(image.height));
   for (size_t i = 0; i < session.rows.size(); ++i) {
-    require(image.samples[i] <= 255, "{}: a sample is {}, beyond 255", path.string(),
-            image.samples[i]);
+    require(image.samples[i] <= 255, "{}: a sample is {}, beyond 255", where, image.samples[i]);
     session.rows[i] = static_cast<png_byte>(image.samples[i]);
   }
   auto* png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &session, on_error, on_warning);
-  require(png, "{}: libpng could not start", path.string());
+  require(png, "{}: libpng could not start", where);
   auto* info = png_create_info_struct(png);
   const bool good = info && write_rows(png, info, session);
   png_destroy_write_struct(&png, &info);
-  require(good, "{}: cannot be made a PNG: {}", path.string(), session.message);
-  write_file(path, session.output);
+  require(good, "{}: cannot be made a PNG: {}", where, session.message);
+  return std::move(session.output);
 }
 
 #else
@@ -150,11 +149,14 @@ Image parse_png(std::string_view, std::string_view where) {
   fail("{}: this build has no libpng, so it cannot read PNG; install it and build again", where);
 }
 
-void write_png(const std::filesystem::path& path, const Image&) {
-  fail("{}: this build has no libpng, so it cannot write PNG; install it and build again",
-       path.string());
+std::string encode_png(const Image&, std::string_view where) {
+  fail("{}: this build has no libpng, so it cannot write PNG; install it and build again", where);
 }
 
 #endif
+
+void write_png(const std::filesystem::path& path, const Image& image) {
+  write_file(path, encode_png(image, path.string()));
+}
 
 }  // namespace cajal::data

@@ -64,9 +64,10 @@ bool must_slant(const Canvas& canvas, const std::vector<std::string>& names);
 void make_room(Canvas& canvas, const std::vector<std::string>& names, bool slanted);
 void slot_names(Canvas& canvas, const std::vector<std::string>& names, bool slanted);
 
-/// The three kinds of charts.
+/// The kinds of charts.
 std::string draw(const Lines& chart);
 std::string draw(const BarChart& chart);
 std::string draw(const HeatMap& chart);
+std::string draw(const Pictures& chart);
 
 }  // namespace cajal::plot

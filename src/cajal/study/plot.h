@@ -60,7 +60,15 @@ struct HeatMap {
   std::string unit = "";
 };
 
-using Chart = std::variant<Lines, BarChart, HeatMap>;
+/// Grey pictures side by side, 0 black to 1 white; all of a row have one size.
+struct Pictures {
+  std::string title;
+  std::vector<std::string> columns = {}, rows = {};             // their names
+  std::vector<std::vector<std::vector<double>>> pictures = {};  // [rows][columns][pixels]
+  std::vector<size_t> widths = {};                              // pixels across, a row each
+};
+
+using Chart = std::variant<Lines, BarChart, HeatMap, Pictures>;
 
 const std::string& title(const Chart& chart);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "cajal/data/image.h"
 #include "cajal/math/picture.h"
 #include "cajal/study/images.h"
 
@@ -55,22 +54,9 @@ Tensor middle(const Tensor& picture) {
   return picture.slice(0, row, row + 80).slice(1, column, column + 100);
 }
 
-void write_crops(const std::filesystem::path& path, const std::vector<std::vector<Tensor>>& rows) {
-  std::vector<Tensor> lines;
-  for (const auto& row : rows) {
-    std::vector<Tensor> cells;
-    for (const auto& picture : row) {
-      cells.push_back(picture.repeat_interleave(3, 0).repeat_interleave(3, 1));
-      cells.push_back(torch::ones({cells[0].size(0), 6}));
-    }
-    lines.push_back(torch::cat(cells, 1));
-    lines.push_back(torch::ones({6, lines[0].size(1)}));
-  }
-  const auto all = (torch::cat(lines, 0).clamp(0, 1) * 255).round().to(torch::kLong).contiguous();
-  data::Image image{.width = all.size(1), .height = all.size(0), .channels = 1, .samples = {}};
-  image.samples.assign(all.data_ptr<int64_t>(), all.data_ptr<int64_t>() + all.numel());
-  std::filesystem::create_directories(path.parent_path());
-  data::write_png(path, image);
+std::vector<double> middle_pixels(const Tensor& picture) {
+  const auto pixels = middle(picture).to(torch::kDouble).contiguous();
+  return {pixels.data_ptr<double>(), pixels.data_ptr<double>() + pixels.numel()};
 }
 
 }  // namespace cajal::study

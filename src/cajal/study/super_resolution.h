@@ -1,5 +1,4 @@
 #pragma once
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -32,8 +31,7 @@ PictureQuality quality(const torch::Tensor& picture, const torch::Tensor& truth,
 /// About the middle of a picture, [80, 100] of one large enough.
 torch::Tensor middle(const torch::Tensor& picture);
 
-/// Writes pictures side by side as a PNG, a row of versions a photo, enlarged three times.
-void write_crops(const std::filesystem::path& path,
-                 const std::vector<std::vector<torch::Tensor>>& rows);
+/// The same, line by line.
+std::vector<double> middle_pixels(const torch::Tensor& picture);
 
 }  // namespace cajal::study
