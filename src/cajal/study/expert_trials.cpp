@@ -108,7 +108,7 @@ Decoding decode_cut(Subject& s, surgery::MoefyOptions cut) {
   surgery::moefy(form, s.calibration, cut);
   surgery::write(form, lm::find_model(s.name), folder);
   const auto times =
-      time_decoding({lm::find_model(s.name), folder}, std::span(s.valid).first(96), 21);
+      time_decoding({lm::find_model(s.name), folder}, std::span(s.valid).first(64), 7);
   std::filesystem::remove_all(folder);
   return times[1];
 }
