@@ -37,6 +37,15 @@ double Subject::bits_per_byte(lm::Transformer& form, lm::Hooks* hooks) const {
   return lm::evaluate(form, valid, valid_bytes, context, 4, hooks).bits_per_byte();
 }
 
+double Subject::bits_per_byte_on(const std::string& corpus, int64_t tokens,
+                                 lm::Transformer& form) const {
+  if (!model->file) return bits_per_byte(form);
+  const auto text = atlas::read_text(lm::find_model(name), config().vocabulary, corpus, tokens);
+  const auto bytes = std::ssize(atlas::words(text, 1, std::ssize(text.ids)));
+  return lm::evaluate(form, text.ids, bytes, std::min<int64_t>(512, config().context), 4)
+      .bits_per_byte();
+}
+
 lm::Transformer Subject::copy() const {
   lm::Transformer out(model->config);
   out->embedding = model->embedding, out->blocks = model->blocks, out->output = model->output;

@@ -22,6 +22,8 @@ struct Subject {
   const lm::Config& config() const { return model->config; }
   /// Of `form`, a version of the model, on the valid text.
   double bits_per_byte(lm::Transformer& form, lm::Hooks* hooks = nullptr) const;
+  /// The same on the first `tokens` of another corpus; of a random model, on the valid text.
+  double bits_per_byte_on(const std::string& corpus, int64_t tokens, lm::Transformer& form) const;
   /// The same weights under another model, whose FFNs may be replaced.
   lm::Transformer copy() const;
 };
