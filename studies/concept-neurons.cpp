@@ -46,7 +46,7 @@ surgery::SubjectBenchOptions bench_options(const study::Lab& lab) {
 
 surgery::SubjectTrialOptions trial_options(const study::Lab& lab, uint64_t seed) {
   surgery::SubjectTrialOptions o;
-  o.draws = lab.by_scale(2, 100, 600), o.sweep_draws = lab.by_scale(2, 60, 300);
+  o.draws = lab.by_scale(2, 200, 600), o.sweep_draws = lab.by_scale(2, 60, 300);
   o.tune_steps = lab.by_scale(1, 80, 400), o.union_steps = lab.by_scale(1, 100, 100);
   o.kept = seed == lab.seeds()[0] ? 2 : 0;
   return o;

@@ -61,6 +61,18 @@ TEST(UnitMatcher, BatchPoolingAveragesOverBatches) {
   EXPECT_LT(difference(matcher.table(), expected), 1e-5);
 }
 
+TEST(UnitMatcher, TablesOfShiftsAreThoseOfMovedPictures) {
+  const auto a = some_maps(1), b = some_maps(2);
+  UnitMatcher both(statistics_of(a), statistics_of(b), Pooling::exact, {0, 2});
+  both.add(a, b);
+  UnitMaps moved;
+  for (const auto& layer : b) moved.push_back(layer.roll(2, 0));
+  UnitMatcher one(statistics_of(a), statistics_of(b));
+  one.add(a, moved);
+  EXPECT_LT(difference(both.table(1), one.table()), 1e-6);
+  EXPECT_GT(difference(both.table(0), one.table()), 1e-2);
+}
+
 TEST(UnitMatcher, AModelMatchesItself) {
   const auto a = some_maps(3);
   UnitMatcher matcher(statistics_of(a), statistics_of(a));

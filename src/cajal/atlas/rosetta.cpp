@@ -22,17 +22,19 @@ std::pair<torch::Tensor, torch::Tensor> same_size(const torch::Tensor& a, const 
   return {resized(a, height, width), resized(b, height, width)};
 }
 
-// Σ over images and pixels of every pair's product at the larger size. Enlarging is linear: maps of
-// the larger size taken back through its transpose meet the small ones where they are fewer.
-torch::Tensor products(const torch::Tensor& a, const torch::Tensor& b) {
-  if (a.size(2) < b.size(2) && a.size(3) <= b.size(3))
-    return torch::mm(flat(a), flat(at::upsample_bilinear2d_backward(
-                                       b, {b.size(2), b.size(3)},
-                                       {b.size(0), b.size(1), a.size(2), a.size(3)}, false))
-                                  .t());
-  if (b.size(2) < a.size(2) && b.size(3) <= a.size(3)) return products(b, a).t();
+// Two layers as [units, images x pixels] whose products are those at the larger size. Enlarging is
+// linear: maps of the larger size taken back through its transpose meet the small ones where they
+// are fewer.
+std::pair<torch::Tensor, torch::Tensor> comparable(const torch::Tensor& a, const torch::Tensor& b) {
+  const auto back = [](const torch::Tensor& large, const torch::Tensor& small) {
+    return flat(at::upsample_bilinear2d_backward(
+        large, {large.size(2), large.size(3)},
+        {large.size(0), large.size(1), small.size(2), small.size(3)}, false));
+  };
+  if (a.size(2) < b.size(2) && a.size(3) < b.size(3)) return {flat(a), back(b, a)};
+  if (b.size(2) < a.size(2) && b.size(3) < a.size(3)) return {back(a, b), flat(b)};
   const auto [x, y] = same_size(a, b);
-  return torch::mm(flat(x), flat(y).t());
+  return {flat(x), flat(y)};
 }
 
 // Σ of the squares of every unit, enlarged where the other's maps are larger.
@@ -113,21 +115,24 @@ void UnitMatcher::add(const UnitMaps& maps_a, const UnitMaps& maps_b) {
   const torch::NoGradGuard no_grad;
   const auto a = normalise_units(maps_a, a_), b = normalise_units(maps_b, b_);
   const size_t pairs = a.size() * b.size();
-  product_.resize(pairs), square_a_.resize(pairs), square_b_.resize(pairs);
+  product_.resize(pairs * shifts_.size()), square_a_.resize(pairs), square_b_.resize(pairs);
   ++batches_;
   for (size_t i = 0; i < a.size(); ++i)
     for (size_t j = 0; j < b.size(); ++j) {
-      const auto product = products(a[i], b[j]).to(torch::kDouble);
+      const auto [x, y] = comparable(a[i], b[j]);
+      const auto pixels = y.size(1) / b[j].size(0);
       const auto xx = squares(a[i], b[j]), yy = squares(b[j], a[i]);
       const size_t k = i * b.size() + j;
       const auto accumulate = [](torch::Tensor& sum, const torch::Tensor& part) {
         sum = sum.defined() ? sum + part : part;
       };
-      if (pooling_ == Pooling::batches) {
-        accumulate(product_[k], correlation(product, xx, yy));
-        continue;
+      for (size_t s = 0; s < shifts_.size(); ++s) {
+        const auto moved = shifts_[s] ? y.roll(shifts_[s] * pixels, 1) : y;
+        const auto product = torch::mm(x, moved.t()).to(torch::kDouble);
+        accumulate(product_[s * pairs + k],
+                   pooling_ == Pooling::batches ? correlation(product, xx, yy) : product);
       }
-      accumulate(product_[k], product);
+      if (pooling_ == Pooling::batches) continue;
       accumulate(square_a_[k], xx);
       accumulate(square_b_[k], yy);
     }
@@ -141,17 +146,19 @@ int64_t UnitMatcher::bytes() const {
   return sum;
 }
 
-torch::Tensor UnitMatcher::table() const {
+torch::Tensor UnitMatcher::table(size_t shift) const {
   require(batches_ > 0, "unit matcher: no batch was added");
+  require(shift < shifts_.size(), "unit matcher: table {} of {}", shift, shifts_.size());
   std::vector<torch::Tensor> rows;
   const size_t columns = b_.mean.size();
   for (size_t i = 0; i < a_.mean.size(); ++i) {
     std::vector<torch::Tensor> row;
     for (size_t j = 0; j < columns; ++j) {
       const size_t k = i * columns + j;
+      const auto& product = product_[shift * a_.mean.size() * columns + k];
       row.push_back(pooling_ == Pooling::batches
-                        ? product_[k] / static_cast<double>(batches_)
-                        : correlation(product_[k], square_a_[k], square_b_[k]));
+                        ? product / static_cast<double>(batches_)
+                        : correlation(product, square_a_[k], square_b_[k]));
     }
     rows.push_back(torch::cat(row, 1));
   }

@@ -48,17 +48,22 @@ UnitMaps normalise_units(const UnitMaps& maps, const UnitStatistics& statistics)
 /// layers are compared at the larger of their sizes (bilinear). Memory: the table and one batch.
 class UnitMatcher {
  public:
-  UnitMatcher(UnitStatistics a, UnitStatistics b, Pooling pooling = Pooling::exact)
-      : a_(std::move(a)), b_(std::move(b)), pooling_(pooling) {}
+  /// `shifts`: a table each, with b's pictures moved against a's by so many within each batch.
+  UnitMatcher(UnitStatistics a, UnitStatistics b, Pooling pooling = Pooling::exact,
+              std::vector<int64_t> shifts = {0})
+      : a_(std::move(a)), b_(std::move(b)), pooling_(pooling), shifts_(std::move(shifts)) {}
   /// Maps of the same images. Throws Error when their numbers differ.
   void add(const UnitMaps& a, const UnitMaps& b);
-  torch::Tensor table() const;  // [units of a, units of b], fp32; 0 where a unit is constant
-  int64_t bytes() const;        // held between batches
+  /// [units of a, units of b], fp32; 0 where a unit is constant. Of the shift at that place.
+  torch::Tensor table(size_t shift = 0) const;
+  int64_t bytes() const;  // held between batches
 
  private:
   UnitStatistics a_, b_;
   Pooling pooling_;
-  std::vector<torch::Tensor> product_, square_a_, square_b_;  // of each layer pair
+  std::vector<int64_t> shifts_;
+  std::vector<torch::Tensor> product_;              // of each layer pair and shift
+  std::vector<torch::Tensor> square_a_, square_b_;  // of each layer pair
   int64_t batches_ = 0;
 };
 

@@ -161,20 +161,22 @@ Edit edit_by_phrases(const WorldNet& net, WorldTask task, const DescribedUnits& 
   const auto curve = [&](const std::string& name, const std::vector<std::vector<int64_t>>& orders) {
     EditCurve c{name, {}, {}, {}};
     for (int64_t n = 0; n <= out.candidates; ++n) {
-      double sum = 0, squares = 0, cleanly = 0;
+      double sum = 0, squares = 0;
       const auto count = static_cast<double>(orders.size());
       for (const auto& order : orders) {
         const double a = accuracy(order, n, adversarial);
-        sum += a, squares += a * a, cleanly += accuracy(order, n, clean) / count;
+        sum += a, squares += a * a;
       }
       const double mean = sum / count;
-      c.adversarial.push_back(mean), c.clean.push_back(cleanly);
+      c.adversarial.push_back(mean);
       c.spread.push_back(
           count < 2 ? 0 : std::sqrt(std::max(0.0, squares - count * mean * mean) / (count - 1)));
     }
     out.curves.push_back(std::move(c));
   };
   curve("guided", {guided}), curve("sort all", {any}), curve("random", trials);
+  for (int64_t n = 0; n <= out.candidates; ++n)
+    out.curves[0].clean.push_back(accuracy(guided, n, clean));
   return out;
 }
 

@@ -56,9 +56,10 @@ struct EditOptions {
 
 /// A network before and after units were deleted in an order.
 struct EditCurve {
-  std::string order;                       // "guided", "sort all", "random"
-  std::vector<double> adversarial, clean;  // accuracy after 0, 1, ... deletions (random: mean)
-  std::vector<double> spread;              // of adversarial over the trials
+  std::string order;                // "guided", "sort all", "random"
+  std::vector<double> adversarial;  // accuracy after 0, 1, ... deletions (random: mean)
+  std::vector<double> clean;        // the same without initials, of "guided" alone
+  std::vector<double> spread;       // of adversarial over the trials
 };
 CAJAL_OPTIONS(EditCurve, order, adversarial, clean, spread)
 struct Edit {

@@ -1,7 +1,6 @@
 #include "cajal/atlas/unit_views.h"
 
 #include <algorithm>
-#include <array>
 
 #include "cajal/core/error.h"
 
@@ -10,20 +9,9 @@ namespace {
 
 using torch::Tensor;
 
-constexpr int64_t kSide = 14;                              // of planted fields
-constexpr std::array<int64_t, 4> kWrong = {1, 7, 23, 41};  // pictures that null pairings are off by
-
-/// The table when b's pictures are moved against a's within each batch.
-Tensor table_of(const UnitViews& a, const UnitViews& b, int64_t shift) {
-  UnitMatcher matcher(a.statistics, b.statistics);
-  for (size_t i = 0; i < a.batches.size(); ++i) {
-    auto other = b.batches[i];
-    if (shift)
-      for (auto& layer : other) layer = layer.roll(shift, 0);
-    matcher.add(a.batches[i], other);
-  }
-  return matcher.table();
-}
+constexpr int64_t kSide = 14;  // of planted fields
+// Right pairing first; pictures that null pairings are off by.
+const std::vector<int64_t> kShifts = {0, 1, 7, 23, 41};
 
 UnitStatistics statistics_of(const std::vector<UnitMaps>& batches) {
   UnitStatisticsPass pass;
@@ -76,10 +64,12 @@ std::vector<UnitPair> UnitMatch::above() const {
 UnitMatch match_units(const UnitViews& a, const UnitViews& b) {
   require(a.batches.size() == b.batches.size(), "match_units: views of {} and {} batches",
           a.batches.size(), b.batches.size());
-  UnitMatch out{table_of(a, b, 0), {}, 0};
+  UnitMatcher matcher(a.statistics, b.statistics, Pooling::exact, kShifts);
+  for (size_t i = 0; i < a.batches.size(); ++i) matcher.add(a.batches[i], b.batches[i]);
+  UnitMatch out{matcher.table(), {}, 0};
   out.best = mutual_best(out.table);
   std::vector<Tensor> null;
-  for (const auto shift : kWrong) null.push_back(table_of(a, b, shift));
+  for (size_t s = 1; s < kShifts.size(); ++s) null.push_back(matcher.table(s));
   out.threshold = null_threshold(null);
   return out;
 }
