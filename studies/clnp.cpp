@@ -90,7 +90,7 @@ class Permuted {
     prune_ = choices.best("share that PackNet prunes", {0.5, 0.65, 0.8}, [&](double v) {
       return train::learn_by_packing(net_, tasks_, packing(training_, v), Judge::valid).average();
     });
-    l1_ = choices.best("α of CLNP", {1e-5, 3e-5, 1e-4}, [&](double v) {
+    l1_ = choices.best("α of CLNP", {1e-5, 3e-5, 1e-4, 3e-4, 1e-3}, [&](double v) {
       const auto r = train::learn_by_pruning(net_, tasks_, pruning(training_, v, kMargin));
       double sum = 0;  // validation accuracy at the commit, which never changes afterwards
       for (const auto& c : r.commits) sum += c.pruned_accuracy;
