@@ -104,14 +104,18 @@ TEST_F(Trainer, AccumulatesMicroBatchesIntoTheGradientOfTheWholeBatch) {
   EXPECT_TRUE(torch::allclose(train(1), train(4), 1e-4, 1e-6));
 }
 
-TEST_F(Trainer, StopsOnASignalSavesAndGoesOn) {
-  Regression regression;
-  Task task = regression.task();
-  const auto batch = task.batch;
-  task.batch = [&](const Slice& slice) {
+/// The same task, in whose step 3 the process is asked to end.
+Task interrupted(Task task) {
+  task.batch = [batch = task.batch](const Slice& slice) {
     if (slice.step == 3) std::raise(SIGTERM);
     return batch(slice);
   };
+  return task;
+}
+
+TEST_F(Trainer, StopsOnASignalSavesAndGoesOn) {
+  Regression regression;
+  const Task task = interrupted(regression.task());
   const auto result = run(task, quick(10), {in("run")});
   EXPECT_TRUE(result.stopped);
   EXPECT_EQ(result.steps, 4);
@@ -121,12 +125,7 @@ TEST_F(Trainer, StopsOnASignalSavesAndGoesOn) {
 TEST_F(Trainer, ASignalEndsAProcessThatHasNowhereToSaveTo) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Regression regression;
-  Task task = regression.task();
-  const auto batch = task.batch;
-  task.batch = [&](const Slice& slice) {
-    if (slice.step == 3) std::raise(SIGTERM);
-    return batch(slice);
-  };
+  const Task task = interrupted(regression.task());
   EXPECT_EXIT(run(task, quick(10)), testing::KilledBySignal(SIGTERM), "");
 }
 

@@ -58,9 +58,9 @@ struct Result {
 };
 
 /// Trains. At the end, and when a signal stops it, the parameters are fp32 and hold the weights
-/// that the options ask for: the last or the best, as they were or their average. Progress goes to
-/// stderr. Throws Error when options make no sense, files cannot be read or written, or the loss is
-/// no number.
+/// that the options ask for: the last or the best, as they were or their average. Without a folder
+/// to go on from, a signal ends the process. Progress goes to stderr. Throws Error when options
+/// make no sense, files cannot be read or written, or the loss is no number.
 Result run(const Task& task, const Options& options, const Place& place = {},
            const Processes& processes = Processes());
 
