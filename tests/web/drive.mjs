@@ -59,10 +59,20 @@ page.on('request', (request) => {
 
 let base;
 const times = [];
-const hash = (text) =>
-  page.evaluate((to) => {
-    location.hash = to;
-  }, text);
+// Nothing is loading any more.
+const settled = () => page.waitForFunction(() => !document.querySelector('[aria-busy=true]'));
+// Goes to another view and waits until the page before it is gone.
+async function hash(text) {
+  await page.evaluate(
+    (to) =>
+      new Promise((left) => {
+        addEventListener('hashchange', left, { once: true });
+        location.hash = to;
+      }),
+    text,
+  );
+  await settled();
+}
 const text = (selector) => page.locator(selector).first().innerText();
 
 async function step(name, action) {
@@ -106,9 +116,6 @@ async function shoot(name, full = false) {
   if (given.screenshots)
     await page.screenshot({ path: join(given.screenshots, `${name}.png`), fullPage: full });
 }
-
-// Nothing is loading any more.
-const settled = () => page.waitForFunction(() => !document.querySelector('[aria-busy=true]'));
 
 async function open(url, path = '') {
   base = url;

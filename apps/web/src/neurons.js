@@ -52,6 +52,7 @@ export async function neurons(draw, parameters, signal) {
   let waiting;
   // Typing changes the results and the address, but not the form.
   async function refresh() {
+    if (signal.aborted) return; // a click on a page that is being left must not write the address
     waiting?.abort();
     waiting = new AbortController();
     signal.addEventListener('abort', () => waiting.abort(), { once: true });
