@@ -118,7 +118,7 @@ CAJAL_OPTIONS(Trained, figures, effects, circuit, families, prompts, probes, sta
 
 Trained train(study::Lab& lab, uint64_t seed) {
   atlas::AnalysisOptions options{
-      .task = atlas::arithmetic_options(lab.by_scale<int64_t>(12, 1200, 20000)),
+      .task = atlas::arithmetic_options(lab.by_scale<int64_t>(12, 1600, 20000)),
       .class_size = lab.by_scale(2, 10, 10)};
   auto& task = options.task;
   if (lab.smoke())

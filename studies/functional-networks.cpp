@@ -177,7 +177,7 @@ std::vector<Figure> over_splits(
     return std::pair{set.rows(order.slice(0, 0, cut)), set.rows(order.slice(0, cut))};
   };
   constexpr uint64_t kFirst = 100;
-  options = tuned(choices, name, where, make, halves(kFirst).first, options, lab.by_scale(1, 1, 5));
+  options = tuned(choices, name, where, make, halves(kFirst).first, options, lab.by_scale(1, 5, 5));
   std::vector<Figure> out;
   for (uint64_t i = kFirst; i < kFirst + lab.by_scale<uint64_t>(1, 10, 20); ++i) {
     const auto values = lab.part(fmt::format("{}, {}", name, where), i, [&] {

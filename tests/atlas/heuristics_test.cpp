@@ -32,9 +32,17 @@ TEST(PairGrid, HoldsLegalPairsOnly) {
   EXPECT_THROW(pair_grid(Operator::add, 5, 5, 9), Error);
 }
 
-TEST(ByActivation, IsAStableFallingOrder) {
-  const std::vector<float> a{0, -1, 3, -0.0f, 3, -2.5f, 1e-30f, 1e30f};
-  EXPECT_EQ(by_activation(a), (std::vector<int32_t>{7, 2, 4, 6, 0, 3, 1, 5}));
+TEST(ByActivation, Falls) {
+  const std::vector<float> a{0, -1, 3, -0.5f, -2.5f, 1e-30f, 1e30f};
+  EXPECT_EQ(by_activation(a), (std::vector<int32_t>{6, 2, 5, 0, 3, 1, 4}));
+}
+
+TEST(Heuristics, ANeuronThatIsSilentNearlyEverywhereFollowsNoRule) {
+  const HeuristicScorer scorer(pair_grid(Operator::add, 0, 100, 198));
+  Random random(5);
+  std::vector<float> map(10'000);
+  for (int k = 0; k < 50; ++k) map[random.below(map.size())] = 1;
+  EXPECT_TRUE(scorer.matches(map, false).empty());
 }
 
 TEST(Heuristics, FixedScoresEqualTheNaiveLoop) {

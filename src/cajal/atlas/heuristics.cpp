@@ -8,6 +8,7 @@
 
 #include "cajal/atlas/census.h"
 #include "cajal/core/error.h"
+#include "cajal/core/random.h"
 
 namespace cajal::atlas {
 namespace {
@@ -150,11 +151,25 @@ int64_t HeuristicScorer::judged_by(const Heuristic& h) const {
   }
 }
 
+namespace {
+
+// 0 to n - 1 in an order that no rule follows, always the same.
+std::vector<int32_t> mixed(size_t n) {
+  std::vector<int32_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  Random random(n);
+  for (size_t i = n; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+  return order;
+}
+
+}  // namespace
+
 std::vector<int32_t> by_activation(std::span<const float> activations) {
   // Stable radix sort on the bits, made to fall: three passes of 11 bits.
   const size_t n = activations.size();
   std::vector<uint32_t> keys(n);
-  std::vector<int32_t> order(n), other(n);
+  auto order = mixed(n);
+  std::vector<int32_t> other(n);
   std::array<std::array<uint32_t, 2049>, 3> begin{};
   for (size_t i = 0; i < n; ++i) {
     uint32_t bits;
@@ -164,7 +179,6 @@ std::vector<int32_t> by_activation(std::span<const float> activations) {
     keys[i] = bits;
     for (int pass = 0; pass < 3; ++pass) ++begin[pass][(bits >> (11 * pass) & 2047) + 1];
   }
-  std::iota(order.begin(), order.end(), 0);
   for (int pass = 0; pass < 3; ++pass) {
     auto& b = begin[pass];
     for (size_t i = 1; i < b.size(); ++i) b[i] += b[i - 1];

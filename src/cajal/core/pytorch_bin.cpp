@@ -21,7 +21,7 @@ constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor",
                            kRebuildParameter = "torch._utils._rebuild_parameter";
 
 constexpr std::string_view kLegacyMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
-constexpr size_t kMaxAxes = 64;
+constexpr size_t kMaxTupleItems = 64;
 constexpr size_t kMaxCopies = 4;  // times the size of the file, for tensors that are not row-major
 
 // Globals that name an element type, as a storage's class or as a dtype.
@@ -152,8 +152,8 @@ std::vector<int64_t> Interpreter::counts(uint32_t place, std::string_view where)
     require(arguments.size() == 1, "{}: torch.Size of {} values", where, arguments.size());
     value = &pickle_[arguments[0]];
   }
-  require(value->kind == Kind::tuple && value->items.size() <= kMaxAxes,
-          "{}: a tuple of at most {} sizes expected in its description", where, kMaxAxes);
+  require(value->kind == Kind::tuple && value->items.size() <= kMaxTupleItems,
+          "{}: a tuple of at most {} sizes expected in its description", where, kMaxTupleItems);
   std::vector<int64_t> out;
   for (const uint32_t item : value->items) out.push_back(count(item, where));
   return out;

@@ -12,7 +12,7 @@ namespace {
 
 // A cell takes some 30 bytes more than its text, so a file of separators would take far more memory
 // than its size.
-constexpr size_t kMaxText = size_t{512} << 20;
+constexpr size_t kMaxTable = size_t{512} << 20;
 constexpr size_t kMaxCells = size_t{1} << 26;
 
 }  // namespace
@@ -116,7 +116,7 @@ CsvTable parse_csv(std::string_view text, std::string_view where, const CsvForma
 }
 
 CsvTable read_csv(const std::filesystem::path& path, const CsvFormat& format) {
-  return parse_csv(read_compressed(path, kMaxText), path.string(), format);
+  return parse_csv(read_compressed(path, kMaxTable), path.string(), format);
 }
 
 }  // namespace cajal::data

@@ -17,7 +17,7 @@ using Kind = PickleValue::Kind;
 
 constexpr size_t kMaxFile = size_t{256} << 20;
 constexpr int64_t kMaxNodes = int64_t{1} << 24;
-constexpr int64_t kValid = 500;  // nodes behind the training nodes
+constexpr int64_t kValidNodes = 500;  // nodes behind the training nodes
 constexpr std::string_view kGlobals[] = {"scipy.sparse.csr.csr_matrix",
                                          "numpy.core.multiarray._reconstruct",
                                          "numpy.ndarray",
@@ -219,7 +219,7 @@ CitationGraph read_planetoid(const std::filesystem::path& folder, std::string_vi
   require(known.columns == tested.columns && known_labels.classes == test_labels.classes &&
               static_cast<size_t>(known.rows) == known_labels.of.size() &&
               static_cast<size_t>(tested.rows) == test_labels.of.size() &&
-              test.size() == test_labels.of.size() && trained + kValid <= known.rows,
+              test.size() == test_labels.of.size() && trained + kValidNodes <= known.rows,
           "{}: the files of {} do not fit each other", where, name);
 
   CitationGraph graph;
@@ -235,7 +235,7 @@ CitationGraph read_planetoid(const std::filesystem::path& folder, std::string_vi
     const auto i = static_cast<size_t>(id);
     graph.labels[i] = known_labels.of[i];
     graph.splits[i] = id < trained            ? Split::train
-                      : id < trained + kValid ? Split::valid
+                      : id < trained + kValidNodes ? Split::valid
                                               : Split::unused;
     rows[i] = {&known, id};
   }

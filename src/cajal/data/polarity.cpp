@@ -11,7 +11,7 @@
 namespace cajal::data {
 namespace {
 
-constexpr size_t kLines = 5331, kTrain = 4265, kValid = 533;
+constexpr size_t kLines = 5331, kTrainLines = 4265, kValidLines = 533;
 
 std::vector<std::string> read_class(const std::string& name) {
   const auto path = find_file("sentence-polarity",
@@ -40,7 +40,7 @@ SentencePolarity read_sentence_polarity(uint64_t seed) {
   shuffle(praise, random);
   SentencePolarity out;
   for (size_t i = 0; i < kLines; ++i) {
-    auto& part = i < kTrain ? out.train : i < kTrain + kValid ? out.valid : out.test;
+    auto& part = i < kTrainLines ? out.train : i < kTrainLines + kValidLines ? out.valid : out.test;
     part.texts.push_back(std::move(blame[i]));
     part.labels.push_back(0);
     part.texts.push_back(std::move(praise[i]));

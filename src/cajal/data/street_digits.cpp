@@ -12,13 +12,13 @@ namespace cajal::data {
 namespace {
 
 constexpr int64_t kDigit = 28, kSize = 32;
-using Colour = std::array<double, 3>;
+using Rgb = std::array<double, 3>;
 
-double luminance(const Colour& c) { return 0.299 * c[0] + 0.587 * c[1] + 0.114 * c[2]; }
+double luminance(const Rgb& c) { return 0.299 * c[0] + 0.587 * c[1] + 0.114 * c[2]; }
 
 /// A colour of that hue (0 to 1) moved to that luminance, within [0, 1].
-Colour coloured(double hue, double light) {
-  Colour c;
+Rgb coloured(double hue, double light) {
+  Rgb c;
   for (int i = 0; i < 3; ++i) c[i] = 0.5 + 0.3 * std::cos(2 * M_PI * (hue - i / 3.0));
   const double shift = light - luminance(c);
   for (auto& value : c) value = std::clamp(value + shift, 0.0, 1.0);

@@ -13,7 +13,7 @@
 namespace cajal::lm {
 namespace {
 
-constexpr int64_t kMostLayers = 4096;
+constexpr int64_t kMostBlocks = 4096;
 
 /// The settings of one architecture, "llama.block_count" asked for as "block_count".
 class Settings {
@@ -132,7 +132,7 @@ Json llama_json(const Gguf& gguf, const Settings& s) {
           "{}: {} is {}: mixtures of experts are not supported", gguf.where(),
           s.key("expert_count"), gguf.integer(s.key("expert_count")).value_or(0));
   Json json = {{"hidden_size", width},
-               {"num_hidden_layers", s.size("block_count", {}, kMostLayers)},
+               {"num_hidden_layers", s.size("block_count", {}, kMostBlocks)},
                {"num_attention_heads", heads},
                {"num_key_value_heads", s.size("attention.head_count_kv", heads)},
                {"head_dim", head},
@@ -171,7 +171,7 @@ void add_gemma(const Settings& s, int version, Json& json) {
 
 Json gpt2_json(const Settings& s) {
   return {{"n_embd", s.size("embedding_length")},
-          {"n_layer", s.size("block_count", {}, kMostLayers)},
+          {"n_layer", s.size("block_count", {}, kMostBlocks)},
           {"n_head", s.size("attention.head_count")},
           {"n_inner", s.size("feed_forward_length")},
           {"n_positions", s.size("context_length")},
@@ -185,7 +185,7 @@ Json gpt_neox_json(const Gguf& gguf, const Settings& s) {
           s.key("attention.head_count"), heads, width);
   const int64_t head = width / heads, turned = s.size("rope.dimension_count", head);
   return {{"hidden_size", width},
-          {"num_hidden_layers", s.size("block_count", {}, kMostLayers)},
+          {"num_hidden_layers", s.size("block_count", {}, kMostBlocks)},
           {"num_attention_heads", heads},
           {"intermediate_size", s.size("feed_forward_length")},
           {"max_position_embeddings", s.size("context_length")},

@@ -13,7 +13,7 @@
 namespace cajal::lm {
 namespace {
 
-using Settings = std::vector<std::pair<std::string, GgufSetting>>;
+using Metadata = std::vector<std::pair<std::string, GgufSetting>>;
 using Bytes = std::vector<std::byte>;
 using Floats = std::vector<float>;
 
@@ -97,8 +97,8 @@ class Exporter {
            (second || c_.local_rope.base == 10000);
   }
 
-  Settings describe() const {
-    Settings out;
+  Metadata describe() const {
+    Metadata out;
     const auto put = [&](const char* name, GgufSetting value) {
       out.emplace_back(fmt::format("{}.{}", architecture_, name), std::move(value));
     };

@@ -77,21 +77,28 @@ struct RowPart {
   }
 };
 
+/// Most vectors that one reading of the rows serves. A machine without AVX2 reads them once for each
+/// vector: its registers hold no more, and nobody waits for its batches to be compiled.
+constexpr int kMostVectors = HWY_TARGET <= HWY_AVX2 ? 8 : 1;
+
 /// Calls visit(size, first, count) for at most kMost vectors at a time, `size` the constant (1, 2,
 /// 4 or 8) that holds `count`: kernels are compiled for these.
-template <int kMost = 8, class Visit>
+template <int kMost = kMostVectors, class Visit>
 HWY_INLINE void ForBatches(int64_t batch, const Visit& visit) {
-  for (int64_t first = 0; first < batch; first += kMost) {
-    const int64_t count = batch - first < kMost ? batch - first : kMost;
+  constexpr int most = std::min(kMost, kMostVectors);
+  for (int64_t first = 0; first < batch; first += most) {
+    const int64_t count = batch - first < most ? batch - first : most;
     if (count == 1) {
       visit(std::integral_constant<int, 1>(), first, count);
-    } else if (count == 2) {
-      visit(std::integral_constant<int, 2>(), first, count);
-    } else if constexpr (kMost > 2) {
-      if (count <= 4) {
-        visit(std::integral_constant<int, 4>(), first, count);
-      } else {
-        visit(std::integral_constant<int, 8>(), first, count);
+    } else if constexpr (most > 1) {
+      if (count == 2) {
+        visit(std::integral_constant<int, 2>(), first, count);
+      } else if constexpr (most > 2) {
+        if (count <= 4) {
+          visit(std::integral_constant<int, 4>(), first, count);
+        } else {
+          visit(std::integral_constant<int, 8>(), first, count);
+        }
       }
     }
   }
