@@ -36,6 +36,11 @@ train::ForwardForwardTraining training(int64_t epochs, double rate) {
   return t;
 }
 
+/// Of every net that learns by goodness. Layer 1 goes on to get sparser long after 25 epochs.
+train::ForwardForwardTraining forward_forward(const study::Lab& lab) {
+  return training(lab.by_scale(2, 60, 200), 1e-3);
+}
+
 Seen look(const study::Pictures& at, const torch::Tensor& predicted,
           const std::function<std::vector<torch::Tensor>(const study::Pictures&)>& answers,
           const std::vector<ForwardForwardLayer>& layers) {
@@ -70,10 +75,8 @@ Seen run_method(const study::Lab& lab, const std::string& method, const ImageTas
     return look(net, task.test);
   }
   ForwardForwardNet net(options);
-  if (method == "ff")
-    train::train_forward_forward(net, x, y, training(lab.by_scale(2, 25, 200), 1e-3));
-  if (method == "bp-ff")
-    train::train_summed_goodness(net, x, y, training(lab.by_scale(2, 25, 200), 1e-3));
+  if (method == "ff") train::train_forward_forward(net, x, y, forward_forward(lab));
+  if (method == "bp-ff") train::train_summed_goodness(net, x, y, forward_forward(lab));
   return look(net, task.test);
 }
 
@@ -193,8 +196,7 @@ void left_out_class(study::Lab& lab) {
     options.classes = unseen;
     options.layers = 1;  // layers learn from below upwards: more of them would not change this one
     ForwardForwardNet net(options);
-    train::train_forward_forward(net, known.train.rows(), known.train.y,
-                                 training(lab.by_scale(2, 25, 200), 1e-3));
+    train::train_forward_forward(net, known.train.rows(), known.train.y, forward_forward(lab));
     const torch::NoGradGuard no_grad;
     // No label is written for the unseen class; for comparison none for the known ones either.
     const auto h =

@@ -244,7 +244,8 @@ void Gguf::read() {
     const auto at = fmt::format("{}: tensor '{}'", where_, name);
     GgufTensor tensor;
     const auto axes = reader.read<uint32_t>();
-    require(axes >= 1 && axes <= kMaxGgufAxes, "{} has {} axes, expected 1 to {}", at, axes, kMaxGgufAxes);
+    require(axes >= 1 && axes <= kMaxGgufAxes, "{} has {} axes, expected 1 to {}", at, axes,
+            kMaxGgufAxes);
     for (uint32_t axis = 0; axis < axes; ++axis) {
       const auto size = reader.read<uint64_t>();
       require(size >= 1 && size <= INT64_MAX, "{}: size {} of an axis is out of range", at, size);

@@ -12,7 +12,7 @@ namespace {
 constexpr uint64_t kMaxHeader = 100'000'000;  // as the format's own reader has it
 constexpr size_t kMaxAxes = 64;
 
-struct Extent {
+struct TensorExtent {
   uint64_t begin, end;
   const std::string* name;
 };
@@ -65,8 +65,8 @@ void require_string_metadata(const Json& metadata, std::string_view where) {
 }
 
 // Bytes that belong to no tensor could hide anything, so there must be none.
-void require_whole_cover(std::vector<Extent> extents, uint64_t size, std::string_view where) {
-  std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) {
+void require_whole_cover(std::vector<TensorExtent> extents, uint64_t size, std::string_view where) {
+  std::sort(extents.begin(), extents.end(), [](const TensorExtent& a, const TensorExtent& b) {
     return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
   });
   uint64_t covered = 0;
@@ -109,7 +109,7 @@ StoredTensors read_safetensors(std::span<const std::byte> file, std::string_view
       parse_json(text, fmt::format("{}: header", where), {.depth = 3, .bytes = kMaxHeader});
 
   StoredTensors found;
-  std::vector<Extent> extents;
+  std::vector<TensorExtent> extents;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
       require_string_metadata(entry, where);

@@ -23,7 +23,7 @@ struct Entry {
   uint64_t bytes = 0, header = 0;  // size of the content; where its local header begins
 };
 
-struct Extent {
+struct EntryExtent {
   uint64_t begin, end;
   std::string_view name;
 };
@@ -126,8 +126,8 @@ Entry read_entry(ByteReader& directory, std::string_view where) {
 }
 
 // Where the content of an entry lies: behind its local header, which has a length of its own.
-Extent find_content(std::span<const std::byte> file, const Entry& entry, uint64_t directory_at,
-                    std::string_view where) {
+EntryExtent find_content(std::span<const std::byte> file, const Entry& entry, uint64_t directory_at,
+                         std::string_view where) {
   const auto name = fmt::format("{}: entry '{}'", where, entry.name);
   require(entry.header < directory_at && signature_at(file, entry.header) == kLocalHeader,
           "{} has no header at byte {}", name, entry.header);
@@ -150,7 +150,7 @@ std::map<std::string_view, std::span<const std::byte>> read_stored_zip(
   const auto directory = read_directory(file, where);
   ByteReader reader(file.first(directory.offset + directory.bytes), where, directory.offset);
   std::map<std::string_view, std::span<const std::byte>> entries;
-  std::vector<Extent> extents;  // local headers and contents
+  std::vector<EntryExtent> extents;  // local headers and contents
   while (reader.remaining() > 0) {
     const auto entry = read_entry(reader, where);
     const auto content = find_content(file, entry, directory.offset, where);
@@ -161,7 +161,7 @@ std::map<std::string_view, std::span<const std::byte>> read_stored_zip(
   require(entries.size() == directory.entries, "{}: {} entries, its end record says {}", where,
           entries.size(), directory.entries);
   std::sort(extents.begin(), extents.end(),
-            [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+            [](const EntryExtent& a, const EntryExtent& b) { return a.begin < b.begin; });
   for (size_t i = 1; i < extents.size(); ++i)
     require(extents[i - 1].end <= extents[i].begin, "{}: entries '{}' and '{}' overlap", where,
             extents[i - 1].name, extents[i].name);

@@ -21,7 +21,7 @@ fs::path with_suffix(fs::path path, const char* suffix) {
   return path;
 }
 
-void lock(int descriptor, const fs::path& path, const std::function<void()>& waiting) {
+void lock_file(int descriptor, const fs::path& path, const std::function<void()>& waiting) {
   if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return;
   if (errno == EWOULDBLOCK) waiting();
   while (::flock(descriptor, LOCK_EX) != 0)
@@ -46,7 +46,7 @@ PartialFile::PartialFile(const fs::path& target, const std::function<void()>& wa
     descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     require(descriptor_ >= 0, "{}: cannot be written: {}", path_.string(), reason());
     try {
-      lock(descriptor_, path_, waiting);
+      lock_file(descriptor_, path_, waiting);
     } catch (...) {
       ::close(descriptor_);
       throw;

@@ -16,7 +16,7 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr size_t kMaxFile = size_t{256} << 20;
-constexpr int64_t kMaxNodes = int64_t{1} << 24;
+constexpr int64_t kMaxPapers = int64_t{1} << 24;
 constexpr int64_t kValidNodes = 500;  // nodes behind the training nodes
 constexpr std::string_view kGlobals[] = {"scipy.sparse.csr.csr_matrix",
                                          "numpy.core.multiarray._reconstruct",
@@ -59,7 +59,7 @@ class PickledFile {
   }
 
   int64_t integer(const PickleValue& value) const {
-    check(value.kind == Kind::integer && value.integer >= 0 && value.integer <= kMaxNodes,
+    check(value.kind == Kind::integer && value.integer >= 0 && value.integer <= kMaxPapers,
           "not a sensible count");
     return value.integer;
   }
@@ -180,7 +180,7 @@ std::vector<int64_t> read_index(const std::filesystem::path& path) {
     const auto end = std::min(text.find('\n', at), text.size());
     int64_t id = 0;
     const auto [stop, error] = std::from_chars(text.data() + at, text.data() + end, id);
-    require(error == std::errc() && stop == text.data() + end && id >= 0 && id < kMaxNodes,
+    require(error == std::errc() && stop == text.data() + end && id >= 0 && id < kMaxPapers,
             "{}: line {}: not a node", path.string(), out.size() + 1);
     out.push_back(id);
     at = end + 1;
@@ -234,9 +234,9 @@ CitationGraph read_planetoid(const std::filesystem::path& folder, std::string_vi
   for (int64_t id = 0; id < known.rows; ++id) {
     const auto i = static_cast<size_t>(id);
     graph.labels[i] = known_labels.of[i];
-    graph.splits[i] = id < trained            ? Split::train
+    graph.splits[i] = id < trained                 ? Split::train
                       : id < trained + kValidNodes ? Split::valid
-                                              : Split::unused;
+                                                   : Split::unused;
     rows[i] = {&known, id};
   }
   for (size_t i = 0; i < test.size(); ++i) {

@@ -10,7 +10,7 @@
 namespace cajal::data {
 namespace {
 
-constexpr size_t kNouns = 400, kVerbs = 120, kAdjectives = 60, kPrepositions = 8, kClasses = 3;
+constexpr size_t kNouns = 400, kVerbs = 120, kAdjectives = 60, kPrepositions = 8, kWordClasses = 3;
 
 /// Draws 0, 1, 2, ... with probability falling as 1 / (rank + 1).
 class Zipf {
@@ -38,7 +38,7 @@ class Language {
       nouns_.push_back(add(fmt::format("noun{}", i)));
       noun_targets_.push_back(translation(fmt::format("Nomen{}", i), map));
       noun_other_.push_back(translation(fmt::format("Anderes{}", i), map));
-      class_.push_back(map.below(kClasses));
+      class_.push_back(map.below(kWordClasses));
       ambiguous_.push_back(map.uniform() < 0.05);
     }
     for (size_t i = 0; i < kVerbs; ++i) {
@@ -93,7 +93,7 @@ class Language {
   }
   Ids inflected(const std::string& word) {
     Ids forms;
-    for (size_t form = 0; form < 2 * kClasses; ++form)
+    for (size_t form = 0; form < 2 * kWordClasses; ++form)
       forms.push_back(add(fmt::format("{}_{}", word, form)));
     return forms;
   }

@@ -47,7 +47,7 @@ constexpr NameRule kFused[] = {
     {"blocks.*.ffn.value", "blk.*.ffn_down"},
 };
 
-constexpr NameRule kPhi3[] = {
+constexpr NameRule kGgufPhi3[] = {
     {"embedding.tokens", "token_embd"},
     {"output.norm", "output_norm"},
     {"output.vocabulary", "output"},
@@ -60,7 +60,7 @@ constexpr NameRule kPhi3[] = {
 };
 
 std::span<const NameRule> rules(Family family) {
-  if (family == Family::phi3) return kPhi3;
+  if (family == Family::phi3) return kGgufPhi3;
   if (family == Family::gpt2 || family == Family::gpt_neox) return kFused;
   return kCommon;
 }

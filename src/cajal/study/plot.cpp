@@ -49,15 +49,8 @@ std::string rows_of(const HeatMap& chart) {
   return out;
 }
 
-std::string rows_of(const Pictures& chart) {
-  std::string out = "row,column,pixel,value\n";
-  for (size_t i = 0; i < chart.pictures.size(); ++i)
-    for (size_t j = 0; j < chart.pictures[i].size(); ++j)
-      for (size_t k = 0; k < chart.pictures[i][j].size(); ++k)
-        out += fmt::format("{},{},{},{:.4f}\n", field(chart.rows[i]), field(chart.columns[j]), k,
-                           chart.pictures[i][j][k]);
-  return out;
-}
+// Its picture says it all, in a hundredth of the bytes.
+std::string rows_of(const Pictures&) { return {}; }
 
 }  // namespace
 

@@ -76,7 +76,8 @@ const std::string& title(const Chart& chart);
 /// Throws Error that names the chart and the series whose sizes do not fit.
 std::string svg(const Chart& chart);
 
-/// The chart's data, one header line and a row a point, bar group or heat map row.
+/// The chart's data, one header line and a row a point, bar group or heat map row; nothing for
+/// pictures.
 std::string csv(const Chart& chart);
 
 }  // namespace cajal::plot

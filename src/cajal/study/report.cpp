@@ -192,7 +192,8 @@ std::filesystem::path store(const std::filesystem::path& folder, const Outcome& 
   for (size_t i = 0; i < outcome.charts.size(); ++i) {
     const auto& file = result.plots.at(i).file;
     write_file(charts / (file + ".svg"), plot::svg(outcome.charts[i]));
-    write_file(charts / (file + ".csv"), plot::csv(outcome.charts[i]));
+    if (const auto rows = plot::csv(outcome.charts[i]); !rows.empty())
+      write_file(charts / (file + ".csv"), rows);
   }
   write_json(path, write_options(result));
   return path;

@@ -132,7 +132,8 @@ Decoder::Step ctc(const std::string& pad, const std::string& delimiter, bool cle
   };
 }
 
-Decoder::Step parse_step(const Json& json, const std::string& type, const std::string& where) {
+Decoder::Step parse_decoder_step(const Json& json, const std::string& type,
+                                 const std::string& where) {
   if (type == "ByteLevel") return byte_level;
   if (type == "ByteFallback") return byte_fallback;
   if (type == "Fuse") return [](Strings tokens) { return Strings{join(tokens)}; };
@@ -175,7 +176,7 @@ void Decoder::add(const Json& json, const std::string& where) {
     return;
   }
   byte_level_ = type == "ByteLevel";
-  steps_.push_back(parse_step(json, type, where));
+  steps_.push_back(parse_decoder_step(json, type, where));
 }
 
 std::string Decoder::operator()(std::vector<std::string> tokens) const {

@@ -98,7 +98,8 @@ Normalizer::Step form(UnicodeForm form) {
   return [form](std::string_view text) { return normalize_form(text, form); };
 }
 
-Normalizer::Step parse_step(const Json& json, const std::string& type, const std::string& where) {
+Normalizer::Step parse_normalizer_step(const Json& json, const std::string& type,
+                                       const std::string& where) {
   if (type == "NFC") return form(UnicodeForm::nfc);
   if (type == "NFD") return form(UnicodeForm::nfd);
   if (type == "NFKC") return form(UnicodeForm::nfkc);
@@ -155,7 +156,7 @@ void Normalizer::add(const Json& json, const std::string& where) {
     for (size_t i = 0; i < parts.size(); ++i)
       add(parts[i], fmt::format("{}.normalizers[{}]", where, i));
   } else {
-    steps_.push_back(parse_step(json, type, where));
+    steps_.push_back(parse_normalizer_step(json, type, where));
   }
 }
 

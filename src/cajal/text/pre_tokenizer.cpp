@@ -152,7 +152,7 @@ PreTokenizer::Stage fixed_length(size_t length) {
   };
 }
 
-PreTokenizer::Stage metaspace(const Metaspace& options) {
+PreTokenizer::Stage metaspace_stage(const Metaspace& options) {
   std::string mark;
   append_utf8(mark, options.replacement);
   const auto space = Pattern::literal(" ");
@@ -209,7 +209,7 @@ PreTokenizer::Stage parse_stage(const Json& json, const std::string& type,
   if (type == "ByteLevel")
     return byte_level(field(json, "add_prefix_space", where, true),
                       field(json, "use_regex", where, true));
-  if (type == "Metaspace") return metaspace(Metaspace::parse(json, where));
+  if (type == "Metaspace") return metaspace_stage(Metaspace::parse(json, where));
   if (type == "Whitespace") return words_and_signs;
   if (type == "WhitespaceSplit") return split_where(is_space, Behavior::removed);
   if (type == "Punctuation")

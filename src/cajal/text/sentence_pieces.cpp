@@ -8,7 +8,7 @@
 namespace cajal::text {
 namespace {
 
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
+constexpr std::string_view kPieceMark = "\xE2\x96\x81";  // U+2581
 
 class SentencePieces final : public Model {
  public:
@@ -19,17 +19,17 @@ class SentencePieces final : public Model {
         options_(std::move(options)),
         byte_tokens_(byte_token_ids(*vocabulary_)) {
     vocabulary_->for_each([&](std::string_view token, int32_t) {
-      for (size_t at = token.find(kSpaceMark, 1); parts_at_spaces_ && at != token.npos;
-           at = token.find(kSpaceMark, at + 1))
-        parts_at_spaces_ = token.substr(0, at).ends_with(kSpaceMark);
+      for (size_t at = token.find(kPieceMark, 1); parts_at_spaces_ && at != token.npos;
+           at = token.find(kPieceMark, at + 1))
+        parts_at_spaces_ = token.substr(0, at).ends_with(kPieceMark);
     });
   }
 
   void encode(std::string_view piece, Scratch& scratch, Tokens& out) const override {
     size_t begin = 0;
-    for (size_t at = piece.find(kSpaceMark, 1); parts_at_spaces_ && at != piece.npos;
-         at = piece.find(kSpaceMark, at + 1)) {
-      if (piece.substr(0, at).ends_with(kSpaceMark)) continue;
+    for (size_t at = piece.find(kPieceMark, 1); parts_at_spaces_ && at != piece.npos;
+         at = piece.find(kPieceMark, at + 1)) {
+      if (piece.substr(0, at).ends_with(kPieceMark)) continue;
       encode_word(piece.substr(begin, at - begin), scratch, out);
       begin = at;
     }
