@@ -82,8 +82,7 @@ std::vector<LayerThresholds> find_layer_thresholds(lm::Transformer& model,
 Learned learn(lm::Transformer& model, std::span<const int32_t> ids, const LearnOptions& o) {
   Learned out;
   const auto& config = model->config;
-  // At -100 silu and gelu round to 0 as well.
-  if (activate(config.law, torch::full({1}, -3.f)).item<float>() == 0) {
+  if (surgery::falls_silent(config.law)) {
     const auto trains = std::min(o.tokens, std::ssize(ids)) * 3 / 4;
     const auto rest = ids.subspan(static_cast<size_t>(trains));
     out.firing = surgery::firing(model, rest, o.tokens - trains);

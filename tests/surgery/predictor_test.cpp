@@ -72,6 +72,14 @@ TEST(PredictorThreshold, GuessesTheShareThatIsAskedFor) {
   EXPECT_THROW(threshold_for(model, predictors, text, 1), Error);
 }
 
+TEST(Firing, IsOfLawsThatAreExactlyZero) {
+  std::vector<int32_t> text(64, 7);
+  auto silent = lm::testing::tiny_model(lm::testing::tiny_opt());
+  EXPECT_EQ(firing(silent, text, 64).size(), silent->blocks.size());
+  auto smooth = lm::testing::tiny_model(lm::testing::tiny_llama());
+  EXPECT_THROW(firing(smooth, text, 64), Error);
+}
+
 TEST(PredictorAtRecall, RefusesARecallThatIsNone) {
   const Subject s;
   EXPECT_THROW(at_recall(s.predictor, s.x, s.fires, 0), Error);

@@ -33,6 +33,9 @@ struct Predictor {
 Predictor at_recall(const Predictor& predictor, const torch::Tensor& x, const torch::Tensor& fires,
                     double recall);
 
+/// Whether neurons of that law fall silent: it is exactly 0 below zero.
+bool falls_silent(Activation law);
+
 /// What each layer reads on a text, [tokens, width] fp32, and which neurons fire there, bool
 /// [tokens, neurons] in their order now. A gated neuron fires when its gate does. Throws Error for
 /// a law that is never exactly 0.
