@@ -106,10 +106,9 @@ class Permuted {
       for (const auto& c : r.commits) sum += c.pruned_accuracy;
       return sum / static_cast<double>(r.commits.size());
     };
-    l1_.activations =
-        choices.best("CLNP's price of activity", {0, 0.03, 0.1, 0.3, 1}, [&](double v) {
-          return try_pruning({l1_.weights, v});
-        });
+    l1_.activations = choices.best("CLNP's price of activity", {0, 1, 2, 3, 5}, [&](double v) {
+      return try_pruning({l1_.weights, v});
+    });
     l1_.weights = choices.best("α of CLNP", {1e-5, 3e-5, 1e-4}, [&](double v) {
       return try_pruning({v, l1_.activations});
     });

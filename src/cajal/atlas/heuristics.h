@@ -102,8 +102,9 @@ class HeuristicScorer {
 double naive_score(const PairGrid& grid, const Heuristic& heuristic, int64_t k,
                    std::span<const int32_t> order);
 
-/// Pairs by falling activation. Equal ones, such as all those at which a ReLU neuron is silent, stand
-/// in a fixed mixed order: in the grid's own they would look like a range of the first operand.
+/// Pairs by falling activation. Equal ones, such as all those at which a ReLU neuron is silent,
+/// stand in a fixed mixed order: in the grid's own they would look like a range of the first
+/// operand.
 std::vector<int32_t> by_activation(std::span<const float> activations);
 
 }  // namespace cajal::atlas

@@ -77,8 +77,8 @@ struct RowPart {
   }
 };
 
-/// Most vectors that one reading of the rows serves. A machine without AVX2 reads them once for each
-/// vector: its registers hold no more, and nobody waits for its batches to be compiled.
+/// Most vectors that one reading of the rows serves. A machine without AVX2 reads them once for
+/// each vector: its registers hold no more, and nobody waits for its batches to be compiled.
 constexpr int kMostVectors = HWY_TARGET <= HWY_AVX2 ? 8 : 1;
 
 /// Calls visit(size, first, count) for at most kMost vectors at a time, `size` the constant (1, 2,
