@@ -72,7 +72,7 @@ std::vector<double> measure_speed(study::Lab& lab) {
   double sink = 0;
   const Stopwatch slow_watch;  // one thread
   for (int64_t n = 0; n < slow; ++n) {
-    const auto order = atlas::by_activation(row(maps, n));
+    const auto order = atlas::by_activation(row(maps, n), scorer.mixed());
     for (const auto& rule : scorer.fixed())
       sink += atlas::naive_score(grid, rule, std::ssize(scorer.pairs_of(rule)), order);
   }

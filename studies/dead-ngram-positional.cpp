@@ -134,7 +134,7 @@ void cost(study::Lab& lab, study::Subject& s) {
   const auto text =
       std::span(s.calibration)
           .first(std::min<size_t>(s.calibration.size(), lab.by_scale(512, 16'384, 65'536)));
-  const auto context = std::min<int64_t>(512, s.config().context) - (s.config().begin_id >= 0);
+  const auto context = atlas::window_tokens(s.config(), std::min<int64_t>(512, s.config().context));
   lab.claim("time of the census over the plain forward pass")
       .paper("")
       .measured(lab.part(
@@ -247,7 +247,7 @@ lm::Hooks shuffled_positions() {
 }
 
 std::vector<int32_t> shuffled(std::vector<int32_t> text, Random random) {
-  for (size_t k = text.size(); k > 1; --k) std::swap(text[k - 1], text[random.below(k)]);
+  shuffle(text, random);
   return text;
 }
 
@@ -258,7 +258,7 @@ std::vector<double> prune(const std::function<lm::Transformer()>& load,
   const torch::NoGradGuard no_grad;
   auto model = load();
   const auto census = atlas::measure(model, text);
-  const auto context = model->config.context - (model->config.begin_id >= 0);
+  const auto context = atlas::window_tokens(model->config, model->config.context);
   const auto some = std::span(text).first(std::min<size_t>(text.size(), 64 * context));
   const std::vector<int32_t> read(some.begin(), some.end());
   const auto ids =

@@ -1,4 +1,5 @@
 #include "cajal/atlas/ensembles.h"
+#include "cajal/study/choice.h"
 #include "cajal/study/images.h"
 #include "cajal/study/study.h"
 #include "cajal/train/forward_forward_baseline.h"
@@ -36,10 +37,8 @@ train::ForwardForwardTraining training(int64_t epochs, double rate) {
   return t;
 }
 
-/// Of every net that learns by goodness. Layer 1 goes on to get sparser long after 25 epochs.
-train::ForwardForwardTraining forward_forward(const study::Lab& lab) {
-  return training(lab.by_scale(2, 60, 200), 1e-3);
-}
+/// Of every net that learns by goodness.
+train::ForwardForwardTraining forward_forward(int64_t epochs) { return training(epochs, 1e-3); }
 
 Seen look(const study::Pictures& at, const torch::Tensor& predicted,
           const std::function<std::vector<torch::Tensor>(const study::Pictures&)>& answers,
@@ -64,7 +63,8 @@ Seen look(const train::DenseClassifier& net, const study::Pictures& at) {
   return look(at, net->forward(at.rows()).argmax(1), answers, net->layers);
 }
 
-Seen run_method(const study::Lab& lab, const std::string& method, const ImageTask& task) {
+Seen run_method(const study::Lab& lab, const std::string& method, const ImageTask& task,
+                int64_t epochs) {
   const auto options = net_options(task);
   const auto x = task.train.rows();
   const auto& y = task.train.y;
@@ -75,8 +75,8 @@ Seen run_method(const study::Lab& lab, const std::string& method, const ImageTas
     return look(net, task.test);
   }
   ForwardForwardNet net(options);
-  if (method == "ff") train::train_forward_forward(net, x, y, forward_forward(lab));
-  if (method == "bp-ff") train::train_summed_goodness(net, x, y, forward_forward(lab));
+  if (method == "ff") train::train_forward_forward(net, x, y, forward_forward(epochs));
+  if (method == "bp-ff") train::train_summed_goodness(net, x, y, forward_forward(epochs));
   return look(net, task.test);
 }
 
@@ -98,15 +98,29 @@ std::vector<double> figures(const Seen& seen, int64_t classes) {
   return out;
 }
 
-void methods(study::Lab& lab) {
+/// For how long nets that learn by goodness are trained: what does best on validation digits.
+int64_t choose_epochs(study::Lab& lab) {
+  const auto task = study::find_images(lab, "mnist", 1).standardised(kMean, kDeviation);
+  study::Choices choices(lab);
+  const auto candidates = lab.by_scale<std::vector<double>>({2}, {25, 60}, {60, 200});
+  return std::lround(choices.best("epochs of FF", candidates, [&](double epochs) {
+    ForwardForwardNet net(net_options(task));
+    train::train_forward_forward(net, task.train.rows(), task.train.y,
+                                 forward_forward(std::lround(epochs)));
+    return study::accuracy(train::predict_labels(net, task.valid.rows()), task.valid.y);
+  }));
+}
+
+void methods(study::Lab& lab, int64_t epochs) {
   const auto task = study::find_images(lab, "mnist", 1).standardised(kMean, kDeviation);
   std::vector<std::string> columns{"method", "layer"};
   columns.insert(columns.end(), std::begin(kColumns), std::end(kColumns));
   auto table = lab.table(task.name, columns);
   std::map<std::string, std::vector<study::Figure>> all;
   for (const char* method : {"ff", "bp-ff", "bp", "bp-l1", "random"}) {
-    auto& f = all[method] = lab.over_seeds(
-        method, [&](uint64_t) { return figures(run_method(lab, method, task), task.classes); });
+    auto& f = all[method] = lab.over_seeds(method, [&](uint64_t) {
+      return figures(run_method(lab, method, task, epochs), task.classes);
+    });
     const size_t width = std::size(kColumns);
     for (size_t l = 0; l < kLayers; ++l) {
       std::vector<study::Cell> row{method, static_cast<int64_t>(l + 1)};
@@ -151,11 +165,11 @@ double between(const torch::Tensor& shared, std::vector<int64_t> a, std::vector<
   return sum / pairs;
 }
 
-void look_alikes(study::Lab& lab) {
+void look_alikes(study::Lab& lab, int64_t epochs) {
   const auto task = study::find_images(lab, "fashion-mnist", 1).standardised(kMean, kDeviation);
   const std::vector<int64_t> tops{0, 2, 4, 6}, shoes{5, 7, 9};
   const auto f = lab.over_seeds("ff on clothes", [&](uint64_t) {
-    const auto seen = run_method(lab, "ff", task);
+    const auto seen = run_method(lab, "ff", task, epochs);
     const auto o = atlas::overlap(atlas::ensembles(seen.h[0], seen.labels, task.classes));
     std::vector<double> out{seen.accuracy, between(o, tops, tops), between(o, shoes, shoes),
                             between(o, tops, shoes)};
@@ -182,7 +196,7 @@ void look_alikes(study::Lab& lab) {
       .at_least(2);
 }
 
-void left_out_class(study::Lab& lab) {
+void left_out_class(study::Lab& lab, int64_t epochs) {
   auto task = study::find_images(lab, "mnist", 1).standardised(kMean, kDeviation);
   const int64_t unseen = 9;  // the last label, so that the others keep their pixels
   auto known = task;
@@ -196,7 +210,7 @@ void left_out_class(study::Lab& lab) {
     options.classes = unseen;
     options.layers = 1;  // layers learn from below upwards: more of them would not change this one
     ForwardForwardNet net(options);
-    train::train_forward_forward(net, known.train.rows(), known.train.y, forward_forward(lab));
+    train::train_forward_forward(net, known.train.rows(), known.train.y, forward_forward(epochs));
     const torch::NoGradGuard no_grad;
     // No label is written for the unseen class; for comparison none for the known ones either.
     const auto h =
@@ -235,9 +249,10 @@ void left_out_class(study::Lab& lab) {
 }
 
 void run(study::Lab& lab) {
-  methods(lab);
-  look_alikes(lab);
-  left_out_class(lab);
+  const auto epochs = choose_epochs(lab);
+  methods(lab, epochs);
+  look_alikes(lab, epochs);
+  left_out_class(lab, epochs);
   lab.note(
       "Zero rows have no sparsity and are left out of its mean; an untrained net is the floor.");
   lab.not_shown("sparsity of one and of equal units, FF's gradient, none across layers",

@@ -32,9 +32,10 @@ TEST(PairGrid, HoldsLegalPairsOnly) {
   EXPECT_THROW(pair_grid(Operator::add, 5, 5, 9), Error);
 }
 
-TEST(ByActivation, Falls) {
-  const std::vector<float> a{0, -1, 3, -0.5f, -2.5f, 1e-30f, 1e30f};
-  EXPECT_EQ(by_activation(a), (std::vector<int32_t>{6, 2, 5, 0, 3, 1, 4}));
+TEST(ByActivation, FallsAndLeavesTiesAsTheyStood) {
+  const std::vector<float> a{0, -1, 3, -0.0f, 3, -2.5f, 1e-30f, 1e30f};
+  EXPECT_EQ(by_activation(a, {3, 0, 1, 4, 2, 5, 6, 7}),
+            (std::vector<int32_t>{7, 4, 2, 6, 3, 0, 1, 5}));
 }
 
 TEST(Heuristics, ANeuronThatIsSilentNearlyEverywhereFollowsNoRule) {
@@ -52,10 +53,10 @@ TEST(Heuristics, FixedScoresEqualTheNaiveLoop) {
     Random random(3);
     std::vector<float> map(static_cast<size_t>(grid.size()));
     for (auto& a : map) a = static_cast<float>(random.normal());
-    auto order = by_activation(map);
+    auto order = by_activation(map, scorer.mixed());
     const auto scores = scorer.score(map, false);
     std::reverse(order.begin(), order.end());
-    const auto forward = by_activation(map);
+    const auto forward = by_activation(map, scorer.mixed());
     const auto both = scorer.score(map, true);
     for (size_t i = 0; i < scorer.fixed().size(); ++i) {
       const auto& h = scorer.fixed()[i];

@@ -66,6 +66,7 @@ async function hash(text) {
   await page.evaluate(
     (to) =>
       new Promise((left) => {
+        if (location.hash === `#${to}`) return left();
         addEventListener('hashchange', left, { once: true });
         location.hash = to;
       }),

@@ -61,7 +61,7 @@ ArithmeticTask arithmetic_task(const ArithmeticOptions& o, uint64_t seed) {
   std::vector<int64_t> order(static_cast<size_t>(pairs));
   for (int64_t p = 0; p < pairs; ++p) order[static_cast<size_t>(p)] = p;
   Random random(seed, 11);
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+  shuffle(order, random);
   const auto shuffled = torch::tensor(order, torch::kLong);
   const auto kept = static_cast<int64_t>(static_cast<double>(pairs) * (1 - o.held_out));
   task.train = shuffled.slice(0, 0, kept), task.held_out = shuffled.slice(0, kept);

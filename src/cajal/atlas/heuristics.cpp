@@ -74,6 +74,10 @@ HeuristicScorer::HeuristicScorer(PairGrid grid, double threshold)
     : grid_(std::move(grid)), threshold_(threshold), operand_sizes_(operand_range_sizes(grid_.op)) {
   require(grid_.size() > 0, "heuristics: the grid has no legal pair");
   require(threshold > 0 && threshold <= 1, "heuristics: threshold {} is not in (0, 1]", threshold);
+  mixed_.resize(static_cast<size_t>(grid_.size()));
+  std::iota(mixed_.begin(), mixed_.end(), 0);
+  Random random(mixed_.size());
+  shuffle(mixed_, random);
   using F = HeuristicFamily;
   for (const auto of :
        {HeuristicOf::op1, HeuristicOf::op2, HeuristicOf::both_operands, HeuristicOf::result}) {
@@ -151,24 +155,10 @@ int64_t HeuristicScorer::judged_by(const Heuristic& h) const {
   }
 }
 
-namespace {
-
-// 0 to n - 1 in an order that no rule follows, always the same.
-std::vector<int32_t> mixed(size_t n) {
-  std::vector<int32_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  Random random(n);
-  for (size_t i = n; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
-  return order;
-}
-
-}  // namespace
-
-std::vector<int32_t> by_activation(std::span<const float> activations) {
+std::vector<int32_t> by_activation(std::span<const float> activations, std::vector<int32_t> order) {
   // Stable radix sort on the bits, made to fall: three passes of 11 bits.
   const size_t n = activations.size();
   std::vector<uint32_t> keys(n);
-  auto order = mixed(n);
   std::vector<int32_t> other(n);
   std::array<std::array<uint32_t, 2049>, 3> begin{};
   for (size_t i = 0; i < n; ++i) {
@@ -314,7 +304,7 @@ std::vector<HeuristicMatch> HeuristicScorer::score(std::span<const float> activa
   require(std::ssize(activations) == grid_.size(),
           "heuristics: a map of {} activations, expected {}, one for each legal pair",
           activations.size(), grid_.size());
-  auto order = by_activation(activations);
+  auto order = by_activation(activations, mixed_);
   auto scores = fixed_scores(order);
   std::vector<HeuristicMatch> found;
   add_found(order, found);

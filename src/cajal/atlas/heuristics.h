@@ -81,6 +81,9 @@ class HeuristicScorer {
   std::vector<int64_t> pairs_of(const Heuristic& heuristic) const;
   /// k of the top-k pairs that a rule is judged by.
   int64_t judged_by(const Heuristic& heuristic) const;
+  /// The order of pairs that tie, such as all those at which a ReLU neuron is silent. It follows no
+  /// rule: in the grid's own order they would look like a range of the first operand.
+  const std::vector<int32_t>& mixed() const { return mixed_; }
 
  private:
   struct Counts;
@@ -96,16 +99,15 @@ class HeuristicScorer {
   std::vector<int64_t> by_k_;           // indices of fixed_, smallest k first
   std::vector<uint64_t> sets_;          // hashes of the pairs of fixed_
   std::vector<int64_t> operand_sizes_;  // of ranges
+  std::vector<int32_t> mixed_;
 };
 
 /// The scores by a loop over all rules and pairs, for tests and timing.
 double naive_score(const PairGrid& grid, const Heuristic& heuristic, int64_t k,
                    std::span<const int32_t> order);
 
-/// Pairs by falling activation. Equal ones, such as all those at which a ReLU neuron is silent,
-/// stand in a fixed mixed order: in the grid's own they would look like a range of the first
-/// operand.
-std::vector<int32_t> by_activation(std::span<const float> activations);
+/// Pairs by falling activation; equal ones as they stand in `order`, which names every pair once.
+std::vector<int32_t> by_activation(std::span<const float> activations, std::vector<int32_t> order);
 
 }  // namespace cajal::atlas
 

@@ -227,6 +227,10 @@ class Measurement {
 
 }  // namespace
 
+int64_t window_tokens(const lm::Config& config, int64_t context) {
+  return context - (config.begin_id >= 0);
+}
+
 torch::Tensor windows(const lm::Config& config, std::span<const int32_t> ids, int64_t length) {
   const auto count = std::ssize(ids) / length;
   const auto text = torch::from_blob(const_cast<int32_t*>(ids.data()), {count, length}, torch::kInt)
@@ -290,12 +294,12 @@ void check(const lm::Config& config, std::span<const int32_t> ids, const Measure
 Census begin_census(const lm::Transformer& model, std::span<const int32_t> ids,
                     const MeasureOptions& options) {
   const auto& config = model->config;
-  const bool begins = config.begin_id >= 0;
   auto census = blank(model);
   census.context = options.context > 0 ? options.context : std::min<int64_t>(512, config.context);
-  require(census.context <= config.context && census.context > begins,
+  require(census.context <= config.context && window_tokens(config, census.context) > 0,
           "context {}: the model takes 2 to {} tokens", census.context, config.context);
-  const Cutting cutting{static_cast<int64_t>(ids.size()), census.context - begins, options.batch};
+  const Cutting cutting{static_cast<int64_t>(ids.size()), window_tokens(config, census.context),
+                        options.batch};
   census.batch = options.batch;
   census.units = cutting.units();
   census.seed = options.seed;
@@ -330,7 +334,7 @@ Census measure(lm::Transformer& model, std::span<const int32_t> ids, const Measu
                Progress* progress, const Checkpoint& checkpoint) {
   check(model->config, ids, options);
   auto census = begin_census(model, ids, options);
-  const Cutting cutting{census.text_tokens, census.context - (model->config.begin_id >= 0),
+  const Cutting cutting{census.text_tokens, window_tokens(model->config, census.context),
                         options.batch};
   const auto chosen = sample_tokens(cutting.tokens, options.samples, options.seed);
   const auto begin = census.units * (options.shard - 1) / options.shards;

@@ -45,6 +45,9 @@ Census measure(lm::Transformer& model, std::span<const int32_t> ids,
                const MeasureOptions& options = {}, Progress* progress = nullptr,
                const Checkpoint& checkpoint = {});
 
+/// Tokens of a text in a window of `context`: one fewer where the family has a begin token.
+int64_t window_tokens(const lm::Config& config, int64_t context);
+
 /// What the model reads of whole windows of `length` tokens: i64 [windows, length], with the begin
 /// id of the family before each where it has one.
 torch::Tensor windows(const lm::Config& config, std::span<const int32_t> ids, int64_t length);

@@ -130,7 +130,7 @@ class Planter {
     int64_t at = 0;
     for (const auto& [kind, count] : plan)
       for (int64_t k = 0; k < count; ++k) kinds[static_cast<size_t>(at++)] = kind;
-    for (size_t k = kinds.size(); k > 1; --k) std::swap(kinds[k - 1], kinds[random_.below(k)]);
+    shuffle(kinds, random_);
     for (int64_t i = 0; i < m; ++i) one(kinds[i], key[i], bias[i], value[i]);
     auto& group = block.ffn.groups[0];
     // The stream is divided by its deviation before it is read.

@@ -119,7 +119,7 @@ class Description {
     if (detectors.empty()) return;
     auto other = detectors;
     Random random(options_.seed, 5);
-    for (size_t k = other.size(); k > 1; --k) std::swap(other[k - 1], other[random.below(k)]);
+    shuffle(other, random);
     const auto u = writes(readout_, written_.index_select(0, torch::tensor(detectors)));
     const auto n = static_cast<double>(detectors.size());
     for (size_t k = 0; k < detectors.size(); ++k) {

@@ -41,47 +41,47 @@ std::string known_types() {
   return names;
 }
 
-using Kind = GgufValue::Kind;
+using GgufKind = GgufValue::Kind;
 
-size_t kind_bytes(Kind kind) {  // 0: not of a fixed size
+size_t kind_bytes(GgufKind kind) {  // 0: not of a fixed size
   switch (kind) {
-    case Kind::u8:
-    case Kind::i8:
-    case Kind::boolean:
+    case GgufKind::u8:
+    case GgufKind::i8:
+    case GgufKind::boolean:
       return 1;
-    case Kind::u16:
-    case Kind::i16:
+    case GgufKind::u16:
+    case GgufKind::i16:
       return 2;
-    case Kind::u32:
-    case Kind::i32:
-    case Kind::f32:
+    case GgufKind::u32:
+    case GgufKind::i32:
+    case GgufKind::f32:
       return 4;
-    case Kind::u64:
-    case Kind::i64:
-    case Kind::f64:
+    case GgufKind::u64:
+    case GgufKind::i64:
+    case GgufKind::f64:
       return 8;
     default:
       return 0;
   }
 }
 
-const char* kind_name(Kind kind) {
+const char* kind_name(GgufKind kind) {
   static constexpr const char* kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                            "bool", "string", "array", "u64", "i64", "f64"};
   return kNames[static_cast<size_t>(kind)];
 }
 
-Kind read_kind(ByteReader& reader, const std::string& where) {
+GgufKind read_kind(ByteReader& reader, const std::string& where) {
   const auto kind = reader.read<uint32_t>();
-  require(kind <= static_cast<uint32_t>(Kind::f64), "{}: value type {}, expected 0 to 12", where,
-          kind);
-  return static_cast<Kind>(kind);
+  require(kind <= static_cast<uint32_t>(GgufKind::f64), "{}: value type {}, expected 0 to 12",
+          where, kind);
+  return static_cast<GgufKind>(kind);
 }
 
 std::string_view read_text(ByteReader& reader) { return reader.text(reader.read<uint64_t>()); }
 
 // Walks over `count` elements of a kind; what lies between the two positions is their bytes.
-void skip(ByteReader& reader, Kind kind, uint64_t count, int depth, const std::string& where) {
+void skip(ByteReader& reader, GgufKind kind, uint64_t count, int depth, const std::string& where) {
   if (const size_t size = kind_bytes(kind); size > 0) {
     require(count <= reader.remaining() / size,
             "{}: {} elements of {} bytes do not fit in the {} bytes that follow", where, count,
@@ -92,14 +92,14 @@ void skip(ByteReader& reader, Kind kind, uint64_t count, int depth, const std::s
   // A string takes 8 bytes at least, an array 12: a count that cannot fit is not tried.
   require(count <= reader.remaining() / 8, "{}: {} elements do not fit in the {} bytes that follow",
           where, count, reader.remaining());
-  require(kind == Kind::string || depth < kMaxNesting, "{}: arrays nested deeper than {}", where,
-          kMaxNesting);
+  require(kind == GgufKind::string || depth < kMaxNesting, "{}: arrays nested deeper than {}",
+          where, kMaxNesting);
   for (uint64_t i = 0; i < count; ++i) {
-    if (kind == Kind::string) {
+    if (kind == GgufKind::string) {
       read_text(reader);
       continue;
     }
-    const Kind element = read_kind(reader, where);
+    const GgufKind element = read_kind(reader, where);
     const auto inner = reader.read<uint64_t>();
     skip(reader, element, inner, depth + 1, where);
   }
@@ -113,41 +113,42 @@ T load(std::span<const std::byte> bytes, size_t index = 0) {
 }
 
 // Element `index` of numbers of a kind, as a double or an exact integer.
-double as_number(Kind kind, std::span<const std::byte> bytes, size_t index) {
+double as_number(GgufKind kind, std::span<const std::byte> bytes, size_t index) {
   switch (kind) {
-    case Kind::u8:
+    case GgufKind::u8:
       return load<uint8_t>(bytes, index);
-    case Kind::i8:
+    case GgufKind::i8:
       return load<int8_t>(bytes, index);
-    case Kind::u16:
+    case GgufKind::u16:
       return load<uint16_t>(bytes, index);
-    case Kind::i16:
+    case GgufKind::i16:
       return load<int16_t>(bytes, index);
-    case Kind::u32:
+    case GgufKind::u32:
       return load<uint32_t>(bytes, index);
-    case Kind::i32:
+    case GgufKind::i32:
       return load<int32_t>(bytes, index);
-    case Kind::u64:
+    case GgufKind::u64:
       return static_cast<double>(load<uint64_t>(bytes, index));
-    case Kind::i64:
+    case GgufKind::i64:
       return static_cast<double>(load<int64_t>(bytes, index));
-    case Kind::f32:
+    case GgufKind::f32:
       return load<float>(bytes, index);
     default:
       return load<double>(bytes, index);
   }
 }
 
-bool is_integer(Kind kind) {
-  return kind_bytes(kind) > 0 && kind != Kind::f32 && kind != Kind::f64 && kind != Kind::boolean;
+bool is_integer(GgufKind kind) {
+  return kind_bytes(kind) > 0 && kind != GgufKind::f32 && kind != GgufKind::f64 &&
+         kind != GgufKind::boolean;
 }
 
-bool is_number(Kind kind) { return kind_bytes(kind) > 0 && kind != Kind::boolean; }
+bool is_number(GgufKind kind) { return kind_bytes(kind) > 0 && kind != GgufKind::boolean; }
 
-int64_t as_integer(Kind kind, std::span<const std::byte> bytes, size_t index,
+int64_t as_integer(GgufKind kind, std::span<const std::byte> bytes, size_t index,
                    const std::string& where) {
-  if (kind == Kind::i64) return load<int64_t>(bytes, index);
-  if (kind != Kind::u64) return static_cast<int64_t>(as_number(kind, bytes, index));
+  if (kind == GgufKind::i64) return load<int64_t>(bytes, index);
+  if (kind != GgufKind::u64) return static_cast<int64_t>(as_number(kind, bytes, index));
   const auto value = load<uint64_t>(bytes, index);
   require(value <= INT64_MAX, "{} is {}, expected at most {}", where, value, INT64_MAX);
   return static_cast<int64_t>(value);
@@ -219,13 +220,13 @@ void Gguf::read() {
     const auto at = fmt::format("{}: {}", where_, key);
     GgufValue value;
     value.kind = read_kind(reader, at);
-    if (value.kind == Kind::array) {
+    if (value.kind == GgufKind::array) {
       value.element = read_kind(reader, at);
       value.count = reader.read<uint64_t>();
     }
     const size_t begin = reader.position();
-    skip(reader, value.kind == Kind::array ? value.element : value.kind, value.count,
-         value.kind == Kind::array ? 1 : 0, at);
+    skip(reader, value.kind == GgufKind::array ? value.element : value.kind, value.count,
+         value.kind == GgufKind::array ? 1 : 0, at);
     value.bytes = bytes_.subspan(begin, reader.position() - begin);
     require(settings_.emplace(key, value).second, "{}: setting '{}' is given twice", where_, key);
   }
@@ -296,15 +297,16 @@ namespace {
 
 [[noreturn]] void wrong_kind(const std::string& where, std::string_view key, const GgufValue& value,
                              const char* expected) {
-  fail("{}: {} is {}{}, expected {}", where, key, value.kind == Kind::array ? "an array of " : "",
-       kind_name(value.kind == Kind::array ? value.element : value.kind), expected);
+  fail("{}: {} is {}{}, expected {}", where, key,
+       value.kind == GgufKind::array ? "an array of " : "",
+       kind_name(value.kind == GgufKind::array ? value.element : value.kind), expected);
 }
 
 }  // namespace
 
 bool Gguf::is_array(std::string_view key) const {
   const auto found = settings_.find(key);
-  return found != settings_.end() && found->second.kind == Kind::array;
+  return found != settings_.end() && found->second.kind == GgufKind::array;
 }
 
 std::optional<int64_t> Gguf::integer(std::string_view key) const {
@@ -329,7 +331,7 @@ std::optional<bool> Gguf::flag(std::string_view key) const {
   const auto found = settings_.find(key);
   if (found == settings_.end()) return {};
   const auto& value = found->second;
-  if (value.kind != Kind::boolean) wrong_kind(where_, key, value, "true or false");
+  if (value.kind != GgufKind::boolean) wrong_kind(where_, key, value, "true or false");
   return load<uint8_t>(value.bytes) != 0;
 }
 
@@ -337,7 +339,7 @@ std::optional<std::string_view> Gguf::text(std::string_view key) const {
   const auto found = settings_.find(key);
   if (found == settings_.end()) return {};
   const auto& value = found->second;
-  if (value.kind != Kind::string) wrong_kind(where_, key, value, "a string");
+  if (value.kind != GgufKind::string) wrong_kind(where_, key, value, "a string");
   ByteReader reader(value.bytes, where_);
   return read_text(reader);
 }
@@ -346,7 +348,7 @@ std::vector<std::string_view> Gguf::texts(std::string_view key) const {
   const auto found = settings_.find(key);
   if (found == settings_.end()) return {};
   const auto& value = found->second;
-  if (value.kind != Kind::array || value.element != Kind::string)
+  if (value.kind != GgufKind::array || value.element != GgufKind::string)
     wrong_kind(where_, key, value, "an array of strings");
   std::vector<std::string_view> out;
   out.reserve(value.count);
@@ -359,7 +361,7 @@ std::vector<int64_t> Gguf::integers(std::string_view key) const {
   const auto found = settings_.find(key);
   if (found == settings_.end()) return {};
   const auto& value = found->second;
-  if (value.kind != Kind::array || !is_integer(value.element))
+  if (value.kind != GgufKind::array || !is_integer(value.element))
     wrong_kind(where_, key, value, "an array of integers");
   std::vector<int64_t> out(value.count);
   const auto at = fmt::format("{}: {}", where_, key);
@@ -371,7 +373,7 @@ std::vector<double> Gguf::numbers(std::string_view key) const {
   const auto found = settings_.find(key);
   if (found == settings_.end()) return {};
   const auto& value = found->second;
-  if (value.kind != Kind::array || !is_number(value.element))
+  if (value.kind != GgufKind::array || !is_number(value.element))
     wrong_kind(where_, key, value, "an array of numbers");
   std::vector<double> out(value.count);
   for (size_t i = 0; i < out.size(); ++i) {

@@ -6,7 +6,7 @@
 namespace cajal {
 namespace {
 
-using Kind = GgufValue::Kind;
+using GgufKind = GgufValue::Kind;
 
 constexpr uint64_t kAlignment = 32;
 
@@ -21,17 +21,17 @@ void append_text(std::string& out, std::string_view text) {
 }
 
 template <class T>
-constexpr Kind kKind = Kind::u32;
+constexpr GgufKind kKind = GgufKind::u32;
 template <>
-constexpr Kind kKind<int32_t> = Kind::i32;
+constexpr GgufKind kKind<int32_t> = GgufKind::i32;
 template <>
-constexpr Kind kKind<uint64_t> = Kind::u64;
+constexpr GgufKind kKind<uint64_t> = GgufKind::u64;
 template <>
-constexpr Kind kKind<float> = Kind::f32;
+constexpr GgufKind kKind<float> = GgufKind::f32;
 template <>
-constexpr Kind kKind<bool> = Kind::boolean;
+constexpr GgufKind kKind<bool> = GgufKind::boolean;
 template <>
-constexpr Kind kKind<std::string> = Kind::string;
+constexpr GgufKind kKind<std::string> = GgufKind::string;
 
 template <class T>
 void append_element(std::string& out, const T& value) {
@@ -52,14 +52,14 @@ struct SettingWriter {
   }
   template <class T>
   void operator()(const std::vector<T>& values) const {
-    append(out, Kind::array);
+    append(out, GgufKind::array);
     append(out, kKind<T>);
     append(out, static_cast<uint64_t>(values.size()));
     for (const auto& value : values) append_element(out, value);
   }
   void operator()(const GgufValue& value) const {  // as it lies in another file
     append(out, value.kind);
-    if (value.kind == Kind::array) {
+    if (value.kind == GgufKind::array) {
       append(out, value.element);
       append(out, value.count);
     }

@@ -10,7 +10,7 @@
 namespace cajal {
 namespace {
 
-using PickleKind = PickleValue::Kind;
+using Kind = PickleValue::Kind;
 
 constexpr size_t kMaxBytes = size_t{64} << 20;
 constexpr size_t kMaxValues = size_t{1} << 22;  // some 20 a tensor
@@ -92,8 +92,8 @@ class Unpickler {
     return static_cast<uint32_t>(pickle_.values.size() - 1);
   }
   void push(PickleValue value) { stack_.push_back(make(std::move(value))); }
-  void push_integer(PickleKind kind, int64_t value) { push({.kind = kind, .integer = value}); }
-  void push_text(std::string_view text) { push({.kind = PickleKind::text, .text = text}); }
+  void push_integer(Kind kind, int64_t value) { push({.kind = kind, .integer = value}); }
+  void push_text(std::string_view text) { push({.kind = Kind::text, .text = text}); }
 
   // The lowest place of the stack that operations may touch: nothing below the last mark.
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
@@ -116,7 +116,7 @@ class Unpickler {
     marks_.pop_back();
     return values;
   }
-  PickleValue& top(PickleKind kind, std::string_view expected) {
+  PickleValue& top(Kind kind, std::string_view expected) {
     check(stack_.size() > floor(), "the pickle takes a value that is not there");
     auto& value = pickle_.values[stack_.back()];
     check(value.kind == kind, expected);
@@ -142,7 +142,7 @@ class Unpickler {
     for (const auto known : globals_) {
       if (known.size() == module.size() + 1 + name.size() && known.starts_with(module) &&
           known.ends_with(name) && known[module.size()] == '.')
-        return push({.kind = PickleKind::global, .text = known});
+        return push({.kind = Kind::global, .text = known});
     }
     fail(
         "{}: byte {}: names the Python object '{}.{}', which a file of tensors does not need; it "
@@ -153,38 +153,36 @@ class Unpickler {
   void stack_global() {
     const auto names = pop_many(2);
     const auto &module = pickle_[names[0]], &name = pickle_[names[1]];
-    check(module.kind == PickleKind::text && name.kind == PickleKind::text,
-          "a global's name is not text");
+    check(module.kind == Kind::text && name.kind == Kind::text, "a global's name is not text");
     push_global(module.text, name.text);
   }
 
-  void append_items(PickleKind kind, const std::vector<uint32_t>& items) {
-    auto& target = top(kind, kind == PickleKind::list ? "append to what is no list"
-                                                      : "set an item of what is no dict");
-    check(kind == PickleKind::list || items.size() % 2 == 0, "a key of a dict has no value");
+  void append_items(Kind kind, const std::vector<uint32_t>& items) {
+    auto& target = top(
+        kind, kind == Kind::list ? "append to what is no list" : "set an item of what is no dict");
+    check(kind == Kind::list || items.size() % 2 == 0, "a key of a dict has no value");
     target.items.insert(target.items.end(), items.begin(), items.end());
   }
 
   void reduce() {
     const auto call = pop_many(2);
-    check(pickle_[call[0]].kind == PickleKind::global, "calls what is no global");
-    check(pickle_[call[1]].kind == PickleKind::tuple, "a call without a tuple of arguments");
+    check(pickle_[call[0]].kind == Kind::global, "calls what is no global");
+    check(pickle_[call[1]].kind == Kind::tuple, "a call without a tuple of arguments");
     if (pickle_[call[0]].text == kOrderedDict) return push(ordered_dict(pickle_[call[1]]));
-    if (pickle_[call[0]].text == kDefaultDict) return push({.kind = PickleKind::dict});
-    push({.kind = PickleKind::call, .items = call});
+    if (pickle_[call[0]].text == kDefaultDict) return push({.kind = Kind::dict});
+    push({.kind = Kind::call, .items = call});
   }
   // OrderedDict() or, as Python 2 wrote it, OrderedDict([[key, value], ...]).
   PickleValue ordered_dict(const PickleValue& arguments) {
-    PickleValue dict{.kind = PickleKind::dict};
+    PickleValue dict{.kind = Kind::dict};
     if (arguments.items.empty()) return dict;
-    check(arguments.items.size() == 1 && pickle_[arguments.items[0]].kind == PickleKind::list,
+    check(arguments.items.size() == 1 && pickle_[arguments.items[0]].kind == Kind::list,
           "OrderedDict of what is no list");
     copied_ += pickle_[arguments.items[0]].items.size();  // the same list could be copied often
     check(copied_ < kMaxValues, "the pickle holds too many values");
     for (const uint32_t place : pickle_[arguments.items[0]].items) {
       const auto& pair = pickle_[place];
-      check((pair.kind == PickleKind::list || pair.kind == PickleKind::tuple) &&
-                pair.items.size() == 2,
+      check((pair.kind == Kind::list || pair.kind == Kind::tuple) && pair.items.size() == 2,
             "OrderedDict of what are no pairs");
       dict.items.insert(dict.items.end(), pair.items.begin(), pair.items.end());
     }
@@ -196,18 +194,17 @@ class Unpickler {
     const uint32_t state = pop();
     check(stack_.size() > floor(), "the pickle takes a value that is not there");
     const auto kind = pickle_[stack_.back()].kind;
-    check(kind == PickleKind::dict || kind == PickleKind::call,
-          "sets attributes of what is no object");
-    if (kind == PickleKind::call) pickle_.values[stack_.back()].items.push_back(state);
+    check(kind == Kind::dict || kind == Kind::call, "sets attributes of what is no object");
+    if (kind == Kind::call) pickle_.values[stack_.back()].items.push_back(state);
   }
 
   void long1() {
     const auto bytes = reader_.text(reader_.read<uint8_t>());
-    if (bytes.size() > sizeof(int64_t)) return push({.kind = PickleKind::wide, .text = bytes});
+    if (bytes.size() > sizeof(int64_t)) return push({.kind = Kind::wide, .text = bytes});
     const bool negative = !bytes.empty() && (bytes.back() & 0x80);
     int64_t value = negative ? -1 : 0;
     std::memcpy(&value, bytes.data(), bytes.size());
-    push_integer(PickleKind::integer, value);
+    push_integer(Kind::integer, value);
   }
 
   void step(Op op);
@@ -236,20 +233,20 @@ void Unpickler::step(Op op) {
     case Op::none:
       return push({});
     case Op::newtrue:
-      return push_integer(PickleKind::boolean, 1);
+      return push_integer(Kind::boolean, 1);
     case Op::newfalse:
-      return push_integer(PickleKind::boolean, 0);
+      return push_integer(Kind::boolean, 0);
     case Op::binint:
-      return push_integer(PickleKind::integer, reader_.read<int32_t>());
+      return push_integer(Kind::integer, reader_.read<int32_t>());
     case Op::binint1:
-      return push_integer(PickleKind::integer, reader_.read<uint8_t>());
+      return push_integer(Kind::integer, reader_.read<uint8_t>());
     case Op::binint2:
-      return push_integer(PickleKind::integer, reader_.read<uint16_t>());
+      return push_integer(Kind::integer, reader_.read<uint16_t>());
     case Op::long1:
       return long1();
     case Op::binfloat:
       reader_.take(8);
-      return push({.kind = PickleKind::real});
+      return push({.kind = Kind::real});
     case Op::short_binstring:
     case Op::short_binunicode:
       return push_text(reader_.text(reader_.read<uint8_t>()));
@@ -257,27 +254,27 @@ void Unpickler::step(Op op) {
     case Op::binunicode:
       return push_text(reader_.text(reader_.read<uint32_t>()));
     case Op::empty_list:
-      return push({.kind = PickleKind::list});
+      return push({.kind = Kind::list});
     case Op::empty_dict:
-      return push({.kind = PickleKind::dict});
+      return push({.kind = Kind::dict});
     case Op::empty_tuple:
-      return push({.kind = PickleKind::tuple});
+      return push({.kind = Kind::tuple});
     case Op::tuple:
-      return push({.kind = PickleKind::tuple, .items = pop_to_mark()});
+      return push({.kind = Kind::tuple, .items = pop_to_mark()});
     case Op::tuple1:
     case Op::tuple2:
     case Op::tuple3:
       return push(
-          {.kind = PickleKind::tuple,
+          {.kind = Kind::tuple,
            .items = pop_many(static_cast<size_t>(op) - static_cast<size_t>(Op::tuple1) + 1)});
     case Op::append:
-      return append_items(PickleKind::list, pop_many(1));
+      return append_items(Kind::list, pop_many(1));
     case Op::appends:
-      return append_items(PickleKind::list, pop_to_mark());
+      return append_items(Kind::list, pop_to_mark());
     case Op::setitem:
-      return append_items(PickleKind::dict, pop_many(2));
+      return append_items(Kind::dict, pop_many(2));
     case Op::setitems:
-      return append_items(PickleKind::dict, pop_to_mark());
+      return append_items(Kind::dict, pop_to_mark());
     case Op::global: {
       const auto module = reader_.line();
       return push_global(module, reader_.line());
@@ -290,7 +287,7 @@ void Unpickler::step(Op op) {
     case Op::build:
       return build();
     case Op::binpersid:
-      return push({.kind = PickleKind::persistent, .items = {pop()}});
+      return push({.kind = Kind::persistent, .items = {pop()}});
     case Op::binput:
       return put(reader_.read<uint8_t>());
     case Op::long_binput:

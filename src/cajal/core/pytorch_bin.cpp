@@ -13,7 +13,7 @@
 namespace cajal {
 namespace {
 
-using PickleKind = PickleValue::Kind;
+using Kind = PickleValue::Kind;
 
 constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor",
                            kRebuildTensorV2 = "torch._utils._rebuild_tensor_v2",
@@ -114,12 +114,12 @@ class Interpreter {
 // The call that rebuilds a tensor, or null when the value is something else.
 const PickleValue* Interpreter::tensor_call(uint32_t place) const {
   const auto* value = &pickle_[place];
-  if (value->kind != PickleKind::call) return nullptr;
+  if (value->kind != Kind::call) return nullptr;
   if (pickle_[value->items[0]].text == kRebuildParameter) {
     const auto& arguments = pickle_[value->items[1]].items;
     require(!arguments.empty(), "{}: a parameter without a tensor", where_);
     value = &pickle_[arguments[0]];
-    if (value->kind != PickleKind::call) return nullptr;
+    if (value->kind != Kind::call) return nullptr;
   }
   return pickle_[value->items[0]].text.starts_with(kRebuildTensor) ? value : nullptr;
 }
@@ -132,7 +132,7 @@ bool Interpreter::has_tensors(const PickleValue& dict) const {
 
 Dtype Interpreter::dtype(uint32_t place, std::string_view where) const {
   const auto& value = pickle_[place];
-  if (value.kind == PickleKind::global)
+  if (value.kind == Kind::global)
     for (const auto& type : kStorageTypes)
       if (type.name == value.text) return type.dtype;
   fail("{}: an element type expected", where);
@@ -140,19 +140,19 @@ Dtype Interpreter::dtype(uint32_t place, std::string_view where) const {
 
 int64_t Interpreter::count(uint32_t place, std::string_view where) const {
   const auto& value = pickle_[place];
-  require(value.kind == PickleKind::integer && value.integer >= 0,
+  require(value.kind == Kind::integer && value.integer >= 0,
           "{}: an integer from 0 on expected in its description", where);
   return value.integer;
 }
 
 std::vector<int64_t> Interpreter::counts(uint32_t place, std::string_view where) const {
   const auto* value = &pickle_[place];
-  if (value->kind == PickleKind::call && pickle_[value->items[0]].text == "torch.Size") {
+  if (value->kind == Kind::call && pickle_[value->items[0]].text == "torch.Size") {
     const auto& arguments = pickle_[value->items[1]].items;
     require(arguments.size() == 1, "{}: torch.Size of {} values", where, arguments.size());
     value = &pickle_[arguments[0]];
   }
-  require(value->kind == PickleKind::tuple && value->items.size() <= kMaxTupleItems,
+  require(value->kind == Kind::tuple && value->items.size() <= kMaxTupleItems,
           "{}: a tuple of at most {} sizes expected in its description", where, kMaxTupleItems);
   std::vector<int64_t> out;
   for (const uint32_t item : value->items) out.push_back(count(item, where));
@@ -162,18 +162,18 @@ std::vector<int64_t> Interpreter::counts(uint32_t place, std::string_view where)
 // ("storage", class, key, location, elements) and, in old files, (key, begin, elements) of a view.
 Storage Interpreter::storage(const PickleValue& persistent) const {
   const auto& tuple = pickle_[persistent.items[0]];
-  const bool named = tuple.kind == PickleKind::tuple && tuple.items.size() >= 5 &&
+  const bool named = tuple.kind == Kind::tuple && tuple.items.size() >= 5 &&
                      pickle_[tuple.items[0]].text == "storage" &&
-                     pickle_[tuple.items[2]].kind == PickleKind::text;
+                     pickle_[tuple.items[2]].kind == Kind::text;
   require(named, "{}: a storage is not described as torch.save describes it", where_);
   Storage out;
   out.key = pickle_[tuple.items[2]].text;
   const auto where = fmt::format("{}: storage '{}'", where_, out.key);
   out.dtype = dtype(tuple.items[1], where);
   out.count = out.viewed = count(tuple.items[4], where);
-  if (tuple.items.size() > 5 && pickle_[tuple.items[5]].kind != PickleKind::none) {
+  if (tuple.items.size() > 5 && pickle_[tuple.items[5]].kind != Kind::none) {
     const auto& view = pickle_[tuple.items[5]];
-    require(view.kind == PickleKind::tuple && view.items.size() == 3, "{}: unsound view", where);
+    require(view.kind == Kind::tuple && view.items.size() == 3, "{}: unsound view", where);
     out.begin = count(view.items[1], where);
     out.viewed = count(view.items[2], where);
     require(out.begin <= out.count && out.viewed <= out.count - out.begin,
@@ -233,7 +233,7 @@ StoredTensor Interpreter::tensor(const PickleValue& call, const std::string& whe
   const bool has_dtype = pickle_[call.items[0]].text == kRebuildTensorV3;
   require(arguments.size() >= (has_dtype ? 7 : 4), "{}: its description has only {} parts", where,
           arguments.size());
-  require(pickle_[arguments[0]].kind == PickleKind::persistent, "{}: has no storage", where);
+  require(pickle_[arguments[0]].kind == Kind::persistent, "{}: has no storage", where);
   const auto storage = this->storage(pickle_[arguments[0]]);
   StoredTensor out;
   out.dtype = has_dtype ? dtype(arguments[6], where) : storage.dtype;
@@ -266,20 +266,20 @@ StoredTensor Interpreter::tensor(const PickleValue& call, const std::string& whe
 void Interpreter::ignore(const PickleValue& key) {
   if (ignored_.size() > 4096) return;
   ignored_ += (ignored_.empty() ? "" : ", ") +
-              (key.kind == PickleKind::text ? std::string(key.text) : std::to_string(key.integer));
+              (key.kind == Kind::text ? std::string(key.text) : std::to_string(key.integer));
 }
 
 // The dict that holds the tensors: the whole, or the one dict in it that does.
 const PickleValue& Interpreter::state_dict() {
   const auto& root = pickle_[pickle_.root];
-  require(root.kind == PickleKind::dict, "{}: holds no dict of tensors", where_);
+  require(root.kind == Kind::dict, "{}: holds no dict of tensors", where_);
   if (has_tensors(root)) return root;
   const PickleValue* only = nullptr;
   std::set<uint32_t> looked_at;
   for (size_t i = 0; i < root.items.size(); i += 2) {
     const auto& value = pickle_[root.items[i + 1]];
     const bool first = looked_at.insert(root.items[i + 1]).second;
-    if (!first || value.kind != PickleKind::dict || !has_tensors(value)) {
+    if (!first || value.kind != Kind::dict || !has_tensors(value)) {
       ignore(pickle_[root.items[i]]);
       continue;
     }
@@ -301,7 +301,7 @@ StoredTensors Interpreter::read(const StorageBytes& bytes_of, size_t copies) {
       ignore(key);
       continue;
     }
-    require(key.kind == PickleKind::text, "{}: a tensor's name is not text", where_);
+    require(key.kind == Kind::text, "{}: a tensor's name is not text", where_);
     std::string name(key.text);
     auto tensor = this->tensor(*call, fmt::format("{}: tensor '{}'", where_, name), bytes_of);
     require(found_.tensors.emplace(name, std::move(tensor)).second, "{}: tensor '{}' appears twice",
@@ -366,13 +366,13 @@ StoredTensors read_legacy(std::span<const std::byte> file, std::string_view wher
   Interpreter interpreter(object, where);
   std::map<std::string_view, size_t> element_bytes;
   for (const auto& value : object.values) {
-    if (value.kind != PickleKind::persistent) continue;
+    if (value.kind != Kind::persistent) continue;
     const auto storage = interpreter.storage(value);
     const size_t bytes = dtype_bytes(storage.dtype);
     require(element_bytes.try_emplace(storage.key, bytes).first->second == bytes,
             "{}: storage '{}' has elements of two sizes", where, storage.key);
   }
-  require(keys[keys.root].kind == PickleKind::list, "{}: no list of storages before byte {}", where,
+  require(keys[keys.root].kind == Kind::list, "{}: no list of storages before byte {}", where,
           keys.end);
   ByteReader reader(file, where, keys.end);
   std::map<std::string_view, std::span<const std::byte>> storages;

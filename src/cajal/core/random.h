@@ -1,5 +1,7 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace cajal {
 
@@ -22,5 +24,11 @@ class Random {
   double spare_ = 0;
   bool has_spare_ = false;
 };
+
+/// Every order of the values (a vector, array or span) is as likely as any other.
+template <class Values>
+void shuffle(Values& values, Random& random) {
+  for (size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[random.below(i)]);
+}
 
 }  // namespace cajal

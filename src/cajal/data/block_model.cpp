@@ -48,7 +48,7 @@ BlockGraph block_model(const BlockModelOptions& o, uint64_t seed) {
     }
   std::vector<int32_t> id(static_cast<size_t>(o.nodes));
   for (size_t i = 0; i < id.size(); ++i) id[i] = static_cast<int32_t>(i);
-  for (size_t i = id.size(); i > 1; --i) std::swap(id[i - 1], id[random.below(i)]);
+  shuffle(id, random);
   out.labels.resize(id.size());
   for (int64_t c = 0; c < o.classes; ++c)
     for (int64_t i = begin[c]; i < begin[c + 1]; ++i)

@@ -57,7 +57,7 @@ ImageSet split(const LabelledImages& all, const std::string& name, uint64_t seed
   std::vector<size_t> order(all.labels.size());
   std::iota(order.begin(), order.end(), size_t{0});
   Random random(seed);
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+  shuffle(order, random);
   const size_t train = order.size() * 4 / 5;
   const std::span<const size_t> places(order);
   return {fmt::format("{} ({}/{})", name, train, order.size() - train),

@@ -27,10 +27,6 @@ std::vector<std::string> read_class(const std::string& name) {
   return lines;
 }
 
-void shuffle(std::vector<std::string>& lines, Random& random) {
-  for (size_t i = lines.size(); i > 1; --i) std::swap(lines[i - 1], lines[random.below(i)]);
-}
-
 }  // namespace
 
 SentencePolarity read_sentence_polarity(uint64_t seed) {

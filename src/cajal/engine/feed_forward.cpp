@@ -41,11 +41,11 @@ void Pass::choose() {
     count_.bytes += selector_.bytes;
   }
   std::vector<bool> wanted(bank_.groups(), selection_.unit == Selection::Unit::all);
-  const int64_t unit = selection_.unit == Selection::Unit::places ? kTileRows : 1;
+  const int64_t each = kTileRows / unit();
   for (const int32_t of : selection_.chosen) {
-    require(of >= 0 && of / unit < bank_.groups(), "selector {}: it chose {} of {} groups",
-            selector_.name, of / unit, bank_.groups());
-    wanted[of / unit] = true;
+    require(of >= 0 && of / each < bank_.groups(), "selector {}: it chose {} of {} groups",
+            selector_.name, of / each, bank_.groups());
+    wanted[of / each] = true;
   }
   for (const auto& section : bank_.sections()) {
     ActiveNeurons active;
@@ -90,4 +90,5 @@ PassCount SparseFeedForward::forward(const float* x, int64_t batch, float* y, Th
   require(batch >= 0, "a batch of {}", batch);
   return Pass(bank_, selector_, bits_, x, batch, threads).run(y, energy);
 }
+
 }  // namespace cajal::engine

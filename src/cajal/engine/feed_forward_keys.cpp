@@ -35,8 +35,7 @@ void Pass::evaluate_part(ActiveNeurons& active, int64_t begin, int64_t end) {
     if (bias.empty()) return;
     for (int64_t b = 0; b < batch_; ++b)
       for (int64_t i = kTileRows * begin; i < kTileRows * end; ++i)
-        out[b * active.places + i] +=
-            bias[kTileRows * active.groups[i / kTileRows] + i % kTileRows];
+        out[b * active.places + i] += bias[active.place(i)];
   };
   if (bank_.gated()) product(section.gate, section.gate_bias, active.gate);
   if (!keys_by_neuron()) product(section.key, section.key_bias, active.act);
@@ -115,8 +114,7 @@ std::vector<int32_t> Pass::chosen_places(const Section& section) const {
     std::iota(out.begin(), out.end(), 0);
     return out;
   }
-  const bool single = selection_.unit == Selection::Unit::places;
-  const int64_t unit = single ? 1 : kTileRows;
+  const int64_t unit = this->unit();
   const int64_t first = section.first_neuron() / unit,
                 last = (section.first_neuron() + kTileRows * section.groups) / unit;
   for (int64_t b = 0; b < batch_; ++b)
@@ -136,7 +134,7 @@ void Pass::leave_out_of(int64_t b, const Section& section, const std::vector<int
                         float* act) const {
   if (selection_.unit == Selection::Unit::all) return;
   const auto chosen = selection_.of(b);
-  const int64_t unit = selection_.unit == Selection::Unit::places ? 1 : kTileRows;
+  const int64_t unit = this->unit();
   auto next = chosen.begin();
   for (size_t i = 0; i < rows.size(); ++i) {
     const int64_t of = (section.first_neuron() + rows[i]) / unit;

@@ -39,6 +39,11 @@ struct ActiveNeurons {
   std::vector<int32_t> chosen;           // places whose values are read, or their groups
   std::vector<float> chosen_act;         // [batch, chosen places]
   std::unique_ptr<PassInputs> rounding;  // of chosen_act
+
+  /// Where place i of the groups lies in the section; behind its last neuron in a ragged group.
+  int32_t place(int64_t i) const {
+    return static_cast<int32_t>(kTileRows * groups[i / kTileRows] + i % kTileRows);
+  }
 };
 
 /// One pass of one batch through a bank.
@@ -105,10 +110,8 @@ class Pass {
     return selector_.silent || selector_.silent_activation ||
            selection_.unit == Selection::Unit::places;
   }
-  /// Where place i of the groups that are evaluated lies in the section.
-  int32_t place(const ActiveNeurons& active, int32_t i) const {
-    return static_cast<int32_t>(kTileRows * active.groups[i / kTileRows] + i % kTileRows);
-  }
+  /// Places in what the selection counts.
+  int64_t unit() const { return selection_.unit == Selection::Unit::places ? 1 : kTileRows; }
 
   const NeuronBank& bank_;
   const Selector& selector_;

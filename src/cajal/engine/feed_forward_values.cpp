@@ -5,13 +5,6 @@
 #include "cajal/kernels/places.h"
 
 namespace cajal::engine {
-namespace {
-
-/// Which of the places of `groups` hold a neuron.
-bool is_neuron(const ActiveNeurons& active, int64_t i) {
-  return kTileRows * active.groups[i / kTileRows] + i % kTileRows < active.section->neurons;
-}
-}  // namespace
 
 void Pass::leave_out(ActiveNeurons& active) {
   auto& deciding = bank_.gated() && keys_by_neuron() ? active.gate : active.act;
@@ -26,21 +19,20 @@ void Pass::leave_out(ActiveNeurons& active) {
       active.section->value.tile_columns() == kTileRows)
     return gather_groups(active);
   auto live = live_places(deciding, active.places, skips() ? 0.0f : -1.0f);  // of `places`
-  while (!live.empty() && !is_neuron(active, live.back())) live.pop_back();
+  while (!live.empty() && active.place(live.back()) >= active.section->neurons) live.pop_back();
   if (keys_by_neuron()) add_keys(active, live);
   gather(active, live);
 }
 
 void Pass::mask(const ActiveNeurons& active, std::vector<float>& values) const {
   if (selection_.unit == Selection::Unit::all || batch_ == 0) return;
-  const int64_t unit = selection_.unit == Selection::Unit::places ? 1 : kTileRows;
+  const int64_t unit = this->unit();
   if (batch_ == 1 && unit == kTileRows) return;  // its own groups are all there are
   for (int64_t b = 0; b < batch_; ++b) {
     const auto chosen = selection_.of(b);
     auto next = chosen.begin();
     for (int64_t i = 0; i < active.places; i += unit) {
-      const int64_t place =
-          active.section->first_neuron() + kTileRows * active.groups[i / kTileRows] + i % kTileRows;
+      const int64_t place = active.section->first_neuron() + active.place(i);
       next = std::lower_bound(next, chosen.end(), static_cast<int32_t>(place / unit));
       if (next == chosen.end() || *next != place / unit)
         std::fill_n(values.begin() + b * active.places + i, unit, 0.0f);
@@ -50,7 +42,7 @@ void Pass::mask(const ActiveNeurons& active, std::vector<float>& values) const {
 
 void Pass::add_keys(ActiveNeurons& active, const std::vector<int32_t>& live) {
   std::vector<int32_t> rows;
-  for (const int32_t i : live) rows.push_back(place(active, i));
+  for (const int32_t i : live) rows.push_back(active.place(i));
   std::vector<float> keys(batch_ * rows.size());
   dot_keys(*active.section, rows, keys.data());
   for (int64_t b = 0; b < batch_; ++b)
@@ -124,12 +116,12 @@ void Pass::gather_neurons(ActiveNeurons& active, std::vector<int32_t> places,
 void Pass::gather(ActiveNeurons& active, const std::vector<int32_t>& live) {
   if (bank_.value_form() == Form::neurons) {
     std::vector<int32_t> places(live.size());
-    for (size_t k = 0; k < live.size(); ++k) places[k] = place(active, live[k]);
+    for (size_t k = 0; k < live.size(); ++k) places[k] = active.place(live[k]);
     return gather_neurons(active, std::move(places), live, active.act, active.places);
   }
   const int64_t slab = active.section->value.tile_columns();
   for (const int32_t i : live) {
-    const auto of = static_cast<int32_t>(place(active, i) / slab);
+    const auto of = static_cast<int32_t>(active.place(i) / slab);
     if (active.chosen.empty() || active.chosen.back() != of) active.chosen.push_back(of);
   }
   const auto count = static_cast<int64_t>(active.chosen.size());
@@ -137,7 +129,7 @@ void Pass::gather(ActiveNeurons& active, const std::vector<int32_t>& live) {
   int64_t slot = -1;
   int32_t last = -1;
   for (const int32_t i : live) {
-    const auto at = place(active, i);
+    const auto at = active.place(i);
     if (at / slab != last) last = static_cast<int32_t>(at / slab), ++slot;
     for (int64_t b = 0; b < batch_; ++b)
       active.chosen_act[b * slab * count + slot * slab + at % slab] =

@@ -229,8 +229,7 @@ ExpertOrder expert_order(ExpertSplit split, const torch::Tensor& listens,
     out.order.resize(static_cast<size_t>(neurons));
     std::iota(out.order.begin(), out.order.end(), 0);
     Random random(seed);
-    for (size_t i = out.order.size(); i > 1; --i)
-      std::swap(out.order[i - 1], out.order[random.below(i)]);
+    shuffle(out.order, random);
   } else if (split == ExpertSplit::kmeans) {
     const auto unit =
         (listens / listens.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12)).contiguous();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include "cajal/core/random.h"
@@ -15,10 +16,9 @@ NodeSplit split_nodes(const torch::Tensor& labels, int64_t folds, int64_t fold, 
   auto order = labels.ge(0).nonzero().flatten().clone();
   const auto count = order.numel();
   require(count >= folds, "{} labelled nodes for {} folds", count, folds);
-  auto* ids = order.data_ptr<int64_t>();
+  std::span ids(order.data_ptr<int64_t>(), static_cast<size_t>(count));
   Random random(seed);
-  for (int64_t i = count; i > 1; --i)
-    std::swap(ids[i - 1], ids[random.below(static_cast<uint64_t>(i))]);
+  shuffle(ids, random);
   const auto begin = fold * count / folds, end = (fold + 1) * count / folds;
   const auto rest = torch::cat({order.narrow(0, 0, begin), order.narrow(0, end, count - end)});
   const auto valid = rest.numel() / 5;

@@ -151,7 +151,7 @@ LinkSplit split_links(const torch::Tensor& edges, int64_t nodes, uint64_t seed) 
   Random random(seed);
   std::vector<int64_t> order(static_cast<size_t>(count));
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+  shuffle(order, random);
   const auto shuffled = once.index_select(1, torch::tensor(order, torch::kLong));
   const auto* known = codes.data_ptr<int64_t>();
   const auto absent = [&](int64_t wanted) {

@@ -100,7 +100,7 @@ SimulatedWorld::SimulatedWorld(int64_t pairs, uint64_t seed, const SimulatedOpti
   wanted.insert(wanted.end(), static_cast<size_t>(second), Verdict::second);
   wanted.resize(static_cast<size_t>(pairs), Verdict::tie);
   Random random(seed, 1);
-  for (size_t i = wanted.size(); i > 1; --i) std::swap(wanted[i - 1], wanted[random.below(i)]);
+  shuffle(wanted, random);
   for (int64_t i = 0; i < pairs; ++i) {
     items_.push_back(draw(static_cast<uint64_t>(i), wanted[static_cast<size_t>(i)]));
     pairs_.push_back({query_of(i), answer_of(i, 'A'), answer_of(i, 'B'),
@@ -149,7 +149,7 @@ std::string SimulatedWorld::angles(const data::ChatRequest& request, int64_t ite
   std::array<size_t, kPerspectives> order{};
   for (size_t k = 0; k < order.size(); ++k) order[k] = k;
   Random random(seed_ ^ 0x616e676c, static_cast<uint64_t>(item));
-  for (size_t k = order.size(); k > 1; --k) std::swap(order[k - 1], order[random.below(k)]);
+  shuffle(order, random);
   std::string out;
   for (int k = 0; k < std::min(count, kPerspectives); ++k)
     out += fmt::format("${}& which of the two does better here.\n",
