@@ -174,7 +174,7 @@ torch::Tensor ExpertFeedForwardImpl::forward(const torch::Tensor& x) const {
 }
 
 namespace {
-const auto registered = layers::add<ExpertFeedForward>(
+const auto registered_experts = layers::add<ExpertFeedForward>(
     "expert_feed_forward",
     "trained feed-forward network cut into experts: MLP router, similarity, oracle (MoEfication)",
     {.example = {.width = 16, .neurons = 64, .experts = 8, .active = 2}});

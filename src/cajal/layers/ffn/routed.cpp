@@ -224,7 +224,7 @@ std::tuple<torch::Tensor, torch::Tensor> RoutedFeedForwardImpl::forward(
 }
 
 namespace {
-const auto registered = layers::add<RoutedFeedForward>(
+const auto registered_routed = layers::add<RoutedFeedForward>(
     "routed_feed_forward", "feed-forward network in blocks of which a token reads some (SPT)",
     {.example = {.width = 16, .neurons = 32, .gated = true, .rank = 2, .losses = true},
      .outputs = {{"y", "[..., width]"}, {"loss", "[]"}}});

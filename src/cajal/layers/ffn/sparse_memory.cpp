@@ -310,7 +310,7 @@ MemoryCost cost_of(const SparseMemoryOptions& options) {
 }
 
 namespace {
-const auto registered = layers::add<SparseMemory>(
+const auto registered_sparse_memory = layers::add<SparseMemory>(
     "sparse_memory",
     "feed-forward memory read in blocks: Avg-K, VanillaM, LoRKM, PKM, hash, Switch, noisy top-k "
     "experts",

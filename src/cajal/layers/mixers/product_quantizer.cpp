@@ -119,7 +119,7 @@ std::tuple<torch::Tensor, torch::Tensor, torch::Tensor> ProductQuantizerImpl::fo
 }
 
 namespace {
-const auto registered = layers::add<ProductQuantizer>(
+const auto registered_product_quantizer = layers::add<ProductQuantizer>(
     "product_quantizer", "nearest codewords of sub-vectors, and the loss that trains them (SPT)",
     {.example = {.width = 16, .codewords = 4},
      .inputs = {{"z", "[..., width]"}},

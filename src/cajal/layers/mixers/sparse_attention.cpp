@@ -169,7 +169,7 @@ torch::Tensor SparseKeyCache::step(const torch::Tensor& q, const torch::Tensor& 
 }
 
 namespace {
-const auto registered = layers::add<SparseAttention>(
+const auto registered_sparse_attention = layers::add<SparseAttention>(
     "sparse_attention", "attention over the keys whose codes are likest the query's (SPT)",
     {.example = {.head_width = 8, .codewords = 4, .code_width = 4, .losses = true},
      .inputs = {{"q", "[batch, heads, queries, head_width]"},
