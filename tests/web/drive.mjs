@@ -212,7 +212,9 @@ try {
       (count) => document.querySelectorAll('.live thead th').length > count,
       before,
     );
+    await settled(); // the grid is drawn before what it says of one place
     await page.locator('.live td button').nth(6).click();
+    await settled();
     await page.locator('.best .follow').first().click();
     await page.locator('.lights .legend').waitFor();
     assert.equal(await page.locator('.follow[aria-pressed=true]').count(), 1);

@@ -48,13 +48,15 @@ export async function live(draw, parameters, signal) {
     if (!box.value.trim()) {
       grid.replaceChildren(h('p', { class: 'empty' }, 'Nothing to read yet.'));
       detail.replaceChildren();
+      detail.removeAttribute('aria-busy');
+      state.answer = null;
       return;
     }
-    waiting = new AbortController();
-    signal.addEventListener('abort', () => waiting.abort(), { once: true });
+    const mine = (waiting = new AbortController());
+    signal.addEventListener('abort', () => mine.abort(), { once: true });
     try {
       grid.setAttribute('aria-busy', 'true');
-      state.answer = await send('live', { text: box.value }, waiting.signal);
+      state.answer = await send('live', { text: box.value }, mine.signal);
       const last = state.answer.tokens.length - 1;
       if (!state.at || state.at.token > last)
         state.at = { layer: state.at?.layer ?? Math.floor(atlas.layers.length / 2), token: last };
@@ -65,7 +67,7 @@ export async function live(draw, parameters, signal) {
       if (error.name === 'AbortError') return;
       grid.replaceChildren(h('p', { class: 'notice', role: 'alert' }, error.message));
     } finally {
-      grid.removeAttribute('aria-busy');
+      if (mine === waiting) grid.removeAttribute('aria-busy');
     }
   }
   const later = debounced(250, read);
@@ -142,9 +144,12 @@ export async function live(draw, parameters, signal) {
     );
   }
 
+  // What is described last is what stays, in whatever order the answers come.
   async function describe() {
-    const { layer, token: at } = state.at;
-    const top = state.answer.layers[layer][at];
+    const { at: place, answer } = state;
+    const { layer, token: at } = place;
+    const top = answer.layers[layer][at];
+    detail.setAttribute('aria-busy', 'true');
     const head = h(
       'h2',
       {},
@@ -162,6 +167,8 @@ export async function live(draw, parameters, signal) {
     } catch (error) {
       if (error.name === 'AbortError') return;
     }
+    if (place !== state.at || answer !== state.answer) return;
+    detail.removeAttribute('aria-busy');
     detail.replaceChildren(
       head,
       h(
@@ -247,13 +254,15 @@ export async function live(draw, parameters, signal) {
     for (const head of heads) head.style.removeProperty('background-color');
     lights.hidden = !state.followed;
     if (!state.followed) return;
-    const { texts } = await send('follow', { texts: [box.value], ...state.followed }, signal);
+    const { followed } = state;
+    const { texts } = await send('follow', { texts: [box.value], ...followed }, signal);
+    if (followed !== state.followed) return;
     const most = largest([texts[0].activations]);
     heads.forEach((head, k) =>
       head.style.setProperty('background-color', light(texts[0].activations[k] ?? 0, most)),
     );
     lights.replaceChildren(
-      h('b', {}, `Following ${placeOf(state.followed.layer, state.followed.neuron)}: `),
+      h('b', {}, `Following ${placeOf(followed.layer, followed.neuron)}: `),
       litLegend(texts),
     );
   }
